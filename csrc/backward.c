@@ -1,0 +1,274 @@
+// A layer's backward call: the loop from the last step to the first, then the products over all steps.
+#include "internal.h"
+
+#include <string.h>
+
+// Rows that a provider takes at a time.
+#define PROVIDER_ROWS 8192
+
+typedef struct {
+    const frnn_backward_args *args;
+    frnn_backward_run run;
+    frnn_work work;
+    const frnn_cell_info *info;
+    int threads;
+    void *bias_sums; // [saved * H]
+    char *scratch;   // per thread
+    size_t scratch_bytes;
+    void *gathered, *product; // provider only
+} plan;
+
+static frnn_status check(const frnn_backward_args *args) {
+    const frnn_pack_header *pack = args ? frnn_pack_check(args->pack, FRNN_PACK_BACKWARD) : NULL;
+    if (!pack || !args->x.data || !args->tape || args->threads < 1) return FRNN_BAD_ARGUMENT;
+    if (args->provider && (!args->provider->gemm || !args->w_ih)) return FRNN_BAD_ARGUMENT;
+    return frnn_batch_check(&args->batch);
+}
+
+static void make_plan(const frnn_backward_args *args, plan *plan, frnn_arena *arena) {
+    const frnn_pack_header *pack = args->pack;
+    const frnn_layer *layer = &pack->layer;
+    const int64_t H = layer->hidden_size, I = layer->input_size, B = args->batch.batch;
+    const size_t item = frnn_itemsize(layer->dtype);
+    frnn_backward_run *run = &plan->run;
+
+    *run = (frnn_backward_run){
+        .pack = pack, .x = args->x, .dy = args->dy, .dx = args->dx, .dh_n = args->dh_n, .dc_n = args->dc_n,
+        .dh0 = args->dh0, .dc0 = args->dc0,
+    };
+    plan->args = args;
+    plan->info = pack->kernels->cell[layer->dtype][layer->cell].info;
+    frnn_schedule_build(&run->schedule, &args->batch, arena);
+    const int64_t G = plan->info->gates, rows = run->schedule.rows;
+    plan->work = (frnn_work){&run->schedule, frnn_ceil_div(H, pack->kernels->lanes[layer->dtype]), B * G * H * H};
+    plan->threads = frnn_threads_for(2 * rows * G * H * (I + H), args->threads);
+
+    frnn_tape tape;
+    frnn_arena tape_arena = {.base = args->tape};
+    frnn_tape_carve(&tape, layer, &run->schedule, &tape_arena);
+    run->gates = tape.gates;
+    run->h = tape.h;
+    run->c = tape.c;
+    run->gates_ld = tape.gates_ld;
+    run->state_ld = tape.state_ld;
+    run->dh = frnn_carve(arena, B, (size_t)run->state_ld * item);
+    run->dc = plan->info->has_c ? frnn_carve(arena, B, (size_t)run->state_ld * item) : NULL;
+    plan->bias_sums = frnn_carve(arena, plan->info->saved * H, item);
+    plan->scratch_bytes = frnn_outer_scratch(layer->dtype, frnn_max(I, H));
+    plan->scratch = frnn_carve(arena, args->threads, plan->scratch_bytes);
+    if (args->provider) {
+        const int64_t chunk = frnn_min(rows, PROVIDER_ROWS);
+        plan->gathered = frnn_carve(arena, chunk, (size_t)frnn_max(I, H) * item);
+        plan->product = frnn_carve(arena, frnn_max(chunk * I, G * H * frnn_max(I, H)), item);
+    }
+}
+
+frnn_status frnn_backward_workspace(const frnn_backward_args *args, size_t *bytes) {
+    *bytes = 0;
+    const frnn_status status = check(args);
+    if (status != FRNN_OK) return status;
+    frnn_arena arena = {0};
+    plan plan;
+    make_plan(args, &plan, &arena);
+    *bytes = arena.used;
+    return arena.overflow ? FRNN_TOO_LARGE : FRNN_OK;
+}
+
+// --- Rows by address ----------------------------------------------------------------------------
+
+static void gate_rows(const void *context, int64_t begin, int64_t count, const void **rows) {
+    const plan *p = context;
+    const int64_t bytes = p->run.gates_ld * (int64_t)frnn_itemsize(p->run.pack->layer.dtype);
+    for (int64_t i = 0; i < count; i++) rows[i] = (const char *)p->run.gates + (begin + i) * bytes;
+}
+
+static void view_rows(const plan *p, const frnn_view *view, int64_t begin, int64_t count, const void **rows) {
+    const int64_t item = (int64_t)frnn_itemsize(p->run.pack->layer.dtype);
+    frnn_cursor at = frnn_cursor_at(&p->run.schedule, begin);
+    for (int64_t i = 0; i < count; i++, frnn_cursor_next(&p->run.schedule, &at))
+        rows[i] = (const char *)view->data + frnn_offset(&p->run.schedule, view, at.row, at.step) * item;
+}
+
+static void x_rows(const void *context, int64_t begin, int64_t count, const void **rows) {
+    view_rows(context, &((const plan *)context)->run.x, begin, count, rows);
+}
+
+static void dx_rows(const void *context, int64_t begin, int64_t count, const void **rows) {
+    view_rows(context, &((const plan *)context)->run.dx, begin, count, rows);
+}
+
+// The states that entered each row's step.
+static void h_rows(const void *context, int64_t begin, int64_t count, const void **rows) {
+    const plan *p = context;
+    const int64_t bytes = p->run.state_ld * (int64_t)frnn_itemsize(p->run.pack->layer.dtype);
+    frnn_cursor at = frnn_cursor_at(&p->run.schedule, begin);
+    for (int64_t i = 0; i < count; i++, frnn_cursor_next(&p->run.schedule, &at))
+        rows[i] = (const char *)p->run.h + (frnn_state_start(&p->run.schedule, at.step) + at.row) * bytes;
+}
+
+// --- The products -------------------------------------------------------------------------------
+
+// The first gate of the run of gates, from `gate` on, whose gradients stand side by side in a tape's row
+// on the hidden side.
+static int hidden_end(const frnn_cell_info *info, int gate) {
+    int end = gate + 1;
+    while (end < info->gates && info->hidden_block[end] == info->hidden_block[end - 1] + 1) end++;
+    return end;
+}
+
+// Rows [begin, end) of dW (or dR, hidden) = sum over all rows of dG^T x (or h).
+static void weight_gradient(const plan *p, int hidden, int64_t begin, int64_t end, void *scratch) {
+    const frnn_layer *layer = &p->run.pack->layer;
+    const int64_t H = layer->hidden_size, n = hidden ? H : layer->input_size;
+    const size_t item = frnn_itemsize(layer->dtype);
+    void *const to = hidden ? p->args->dw_hh : p->args->dw_ih;
+    if (!to) return;
+    for (int gate = 0, next; gate < p->info->gates; gate = next) {
+        next = hidden ? hidden_end(p->info, gate) : p->info->gates;
+        const int64_t first = frnn_max(begin, gate * H), last = frnn_min(end, next * H);
+        if (first >= last) continue;
+        const int64_t block = hidden ? p->info->hidden_block[gate] : gate;
+        frnn_outer_product(p->run.pack->kernels, layer->dtype, last - first, n, p->run.schedule.rows, gate_rows, p,
+                           block * H + first - gate * H, hidden ? h_rows : x_rows, p,
+                           (char *)to + (size_t)(first * n) * item, n, scratch);
+    }
+}
+
+static void sum_biases(const plan *p, int64_t begin, int64_t end) {
+    const frnn_layer *layer = &p->run.pack->layer;
+    const int64_t H = layer->hidden_size;
+    const int64_t item = (int64_t)frnn_itemsize(layer->dtype);
+    if ((!p->args->db_ih && !p->args->db_hh) || begin >= end || !p->run.schedule.rows) return;
+    const void *rows[FRNN_SUM_BLOCK];
+    char *const sums = p->bias_sums;
+    for (int64_t row = 0; row < p->run.schedule.rows; row += FRNN_SUM_BLOCK) {
+        const int64_t count = frnn_min(FRNN_SUM_BLOCK, p->run.schedule.rows - row);
+        gate_rows(p, row, count, rows);
+        for (int64_t i = 0; i < count; i++) rows[i] = (const char *)rows[i] + begin * item;
+        p->run.pack->kernels->sum_rows[layer->dtype](end - begin, count, rows, sums + begin * item, row > 0);
+    }
+    for (int64_t i = begin; i < end; i++) {
+        const int block = (int)(i / H);
+        if (p->args->db_ih && block < p->info->gates) memcpy((char *)p->args->db_ih + i * item, sums + i * item, (size_t)item);
+        for (int gate = 0; gate < p->info->gates && p->args->db_hh; gate++)
+            if (p->info->hidden_block[gate] == block)
+                memcpy((char *)p->args->db_hh + (gate * H + i % H) * item, sums + i * item, (size_t)item);
+    }
+}
+
+static void input_gradient(const plan *p, int64_t begin, int64_t end) {
+    const frnn_pack_header *pack = p->run.pack;
+    if (p->args->dx.data)
+        frnn_rows_product(pack->kernels, pack->layer.dtype, pack->layer.input_size,
+                          p->info->gates * pack->layer.hidden_size, 1, (const char *)pack + pack->w, begin, end,
+                          gate_rows, p, dx_rows, p);
+}
+
+static void backward_job(void *context, int thread, int threads, frnn_barrier *barrier) {
+    const plan *p = context;
+    const frnn_layer *layer = &p->run.pack->layer;
+    const size_t item = frnn_itemsize(layer->dtype);
+    const frnn_schedule *schedule = &p->run.schedule;
+    const frnn_share share = frnn_share_of(&p->work, thread, threads, barrier);
+    p->run.pack->kernels->cell[layer->dtype][layer->cell].backward(&p->run, &share);
+    frnn_barrier_wait(barrier);
+
+    const int64_t GH = p->info->gates * layer->hidden_size, SH = p->info->saved * layer->hidden_size;
+    frnn_zero_padding(schedule, &p->run.dx, (size_t)layer->input_size * item, item, thread, threads);
+    sum_biases(p, SH * thread / threads, SH * (thread + 1) / threads);
+    if (p->args->provider) return;
+    void *scratch = p->scratch + (size_t)thread * p->scratch_bytes;
+    input_gradient(p, schedule->rows * thread / threads, schedule->rows * (thread + 1) / threads);
+    weight_gradient(p, 0, GH * thread / threads, GH * (thread + 1) / threads, scratch);
+    weight_gradient(p, 1, GH * thread / threads, GH * (thread + 1) / threads, scratch);
+}
+
+// --- The products through a provider ------------------------------------------------------------
+
+static void add(frnn_dtype dtype, int64_t n, const void *from, void *to) {
+    for (int64_t i = 0; i < n; i++) {
+        if (dtype == FRNN_F32)
+            ((float *)to)[i] += ((const float *)from)[i];
+        else
+            ((double *)to)[i] += ((const double *)from)[i];
+    }
+}
+
+static frnn_status provider_weights(const plan *p, int hidden, int64_t row, int64_t count) {
+    const frnn_layer *layer = &p->run.pack->layer;
+    const frnn_provider *provider = p->args->provider;
+    const int64_t H = layer->hidden_size, n = hidden ? H : layer->input_size;
+    const int64_t item = (int64_t)frnn_itemsize(layer->dtype);
+    void *const to = hidden ? p->args->dw_hh : p->args->dw_ih;
+    if (!to) return FRNN_OK;
+    const void *rows[FRNN_SUM_BLOCK];
+    for (int64_t i = 0; i < count; i += FRNN_SUM_BLOCK) {
+        const int64_t some = frnn_min(FRNN_SUM_BLOCK, count - i);
+        (hidden ? h_rows : x_rows)(p, row + i, some, rows);
+        for (int64_t j = 0; j < some; j++)
+            memcpy((char *)p->gathered + (i + j) * n * item, rows[j], (size_t)(n * item));
+    }
+    for (int gate = 0, next; gate < p->info->gates; gate = next) {
+        next = hidden ? hidden_end(p->info, gate) : p->info->gates;
+        const int64_t m = (next - gate) * H, block = hidden ? p->info->hidden_block[gate] : gate;
+        const char *gates = (const char *)p->run.gates + (row * p->run.gates_ld + block * H) * item;
+        const frnn_status status = provider->gemm(provider->context, layer->dtype, m, n, count, gates,
+                                                  p->run.gates_ld, 1, p->gathered, n, 0, p->product, n);
+        if (status != FRNN_OK) return status;
+        char *const part = (char *)to + gate * H * n * item;
+        if (row == 0)
+            memcpy(part, p->product, (size_t)(m * n * item));
+        else
+            add(layer->dtype, m * n, p->product, part);
+    }
+    return FRNN_OK;
+}
+
+static frnn_status provider_products(const plan *p) {
+    const frnn_layer *layer = &p->run.pack->layer;
+    const frnn_provider *provider = p->args->provider;
+    const int64_t I = layer->input_size, GH = p->info->gates * layer->hidden_size;
+    const int64_t item = (int64_t)frnn_itemsize(layer->dtype);
+    const void *rows[FRNN_SUM_BLOCK];
+    for (int64_t row = 0; row < p->run.schedule.rows; row += PROVIDER_ROWS) {
+        const int64_t count = frnn_min(PROVIDER_ROWS, p->run.schedule.rows - row);
+        frnn_status status = provider_weights(p, 0, row, count);
+        if (status == FRNN_OK) status = provider_weights(p, 1, row, count);
+        if (status == FRNN_OK && p->args->dx.data) {
+            status = provider->gemm(provider->context, layer->dtype, count, I, GH,
+                                    (const char *)p->run.gates + row * p->run.gates_ld * item, p->run.gates_ld, 0,
+                                    p->args->w_ih, I, 0, p->product, I);
+            for (int64_t i = 0; i < count && status == FRNN_OK; i += FRNN_SUM_BLOCK) {
+                const int64_t some = frnn_min(FRNN_SUM_BLOCK, count - i);
+                dx_rows(p, row + i, some, rows);
+                for (int64_t j = 0; j < some; j++)
+                    memcpy((void *)rows[j], (const char *)p->product + (i + j) * I * item, (size_t)(I * item));
+            }
+        }
+        if (status != FRNN_OK) return status;
+    }
+    return FRNN_OK;
+}
+
+// No row had any step: the states' gradients pass through and every sum is empty.
+static void all_empty(const plan *p) {
+    const frnn_layer *layer = &p->run.pack->layer;
+    const size_t item = frnn_itemsize(layer->dtype);
+    const size_t GH = (size_t)(p->info->gates * layer->hidden_size);
+    if (p->args->dw_ih) memset(p->args->dw_ih, 0, GH * (size_t)layer->input_size * item);
+    if (p->args->dw_hh) memset(p->args->dw_hh, 0, GH * (size_t)layer->hidden_size * item);
+    if (p->args->db_ih) memset(p->args->db_ih, 0, GH * item);
+    if (p->args->db_hh) memset(p->args->db_hh, 0, GH * item);
+}
+
+frnn_status frnn_backward(const frnn_backward_args *args, void *workspace) {
+    const frnn_status status = check(args);
+    if (status != FRNN_OK) return status;
+    if (!workspace) return FRNN_BAD_ARGUMENT;
+    frnn_arena arena = {.base = workspace};
+    plan plan;
+    make_plan(args, &plan, &arena);
+    if (plan.run.schedule.rows == 0) all_empty(&plan);
+    frnn_pool_run(backward_job, &plan, plan.threads);
+    return args->provider ? provider_products(&plan) : FRNN_OK;
+}

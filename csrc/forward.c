@@ -1,0 +1,176 @@
+// A layer's forward call: checks, workspace, the provider's products, threads.
+#include "internal.h"
+
+#include <string.h>
+
+// Bytes of projected gates that a thread keeps at a time: they stay in its L2 until they are used.
+#define CHUNK_BYTES (128 * 1024)
+// Rows that a provider projects at a time.
+#define PROVIDER_ROWS 8192
+
+typedef struct {
+    frnn_forward_run run;
+    frnn_work work;
+    int threads;
+    void *gathered; // provider only: rows of x side by side
+} plan;
+
+static frnn_status check(const frnn_forward_args *args) {
+    const frnn_pack_header *pack = args ? frnn_pack_check(args->pack, FRNN_PACK_FORWARD) : NULL;
+    if (!pack || !args->x.data || args->threads < 1) return FRNN_BAD_ARGUMENT;
+    if (args->provider && (!args->provider->gemm || !args->w_ih)) return FRNN_BAD_ARGUMENT;
+    return frnn_batch_check(&args->batch);
+}
+
+static void make_plan(const frnn_forward_args *args, plan *plan, frnn_arena *arena) {
+    const frnn_pack_header *pack = args->pack;
+    const frnn_layer *layer = &pack->layer;
+    const frnn_cell_info *info = pack->kernels->cell[layer->dtype][layer->cell].info;
+    const size_t item = frnn_itemsize(layer->dtype);
+    const int64_t H = layer->hidden_size, I = layer->input_size, B = args->batch.batch;
+    frnn_forward_run *run = &plan->run;
+
+    *run = (frnn_forward_run){
+        .pack = pack, .x = args->x, .y = args->y, .h0 = args->h0, .c0 = args->c0, .h_n = args->h_n,
+        .c_n = args->c_n, .training = args->tape != NULL, .projected = args->provider != NULL,
+    };
+    frnn_schedule_build(&run->schedule, &args->batch, arena);
+    const int64_t step_work = B * info->gates * H * H;
+    plan->work = (frnn_work){&run->schedule, frnn_ceil_div(H, pack->kernels->lanes[layer->dtype]), step_work};
+    plan->threads = frnn_threads_for(run->schedule.rows * info->gates * H * (I + H), args->threads);
+
+    frnn_tape tape;
+    frnn_arena tape_arena = {.base = args->tape};
+    frnn_tape_carve(&tape, layer, &run->schedule, &tape_arena);
+    run->gates_ld = tape.gates_ld;
+    run->state_ld = tape.state_ld;
+    const int64_t gates_bytes = run->gates_ld * (int64_t)item;
+    if (args->provider) {
+        run->chunk_steps = frnn_max(1, PROVIDER_ROWS / B);
+    } else {
+        const int64_t rows = frnn_by_rows(&plan->work, plan->threads) ? frnn_ceil_div(B, plan->threads) : B;
+        run->chunk_steps = frnn_max(1, CHUNK_BYTES / gates_bytes / rows);
+    }
+    run->chunk_steps = frnn_min(run->chunk_steps, args->batch.time);
+    plan->gathered = args->provider ? frnn_carve(arena, run->chunk_steps * B, (size_t)I * item) : NULL;
+    if (run->training) {
+        run->gates = tape.gates;
+        run->h = tape.h;
+        run->c = tape.c;
+    } else {
+        run->gates = frnn_carve(arena, run->chunk_steps * B, (size_t)gates_bytes);
+        run->h = frnn_carve(arena, 2 * B, (size_t)run->state_ld * item);
+        run->c = info->has_c ? frnn_carve(arena, 2 * B, (size_t)run->state_ld * item) : NULL;
+    }
+}
+
+frnn_status frnn_forward_workspace(const frnn_forward_args *args, size_t *bytes) {
+    *bytes = 0;
+    const frnn_status status = check(args);
+    if (status != FRNN_OK) return status;
+    frnn_arena arena = {0};
+    plan plan;
+    make_plan(args, &plan, &arena);
+    *bytes = arena.used;
+    return arena.overflow ? FRNN_TOO_LARGE : FRNN_OK;
+}
+
+static void forward_job(void *context, int thread, int threads, frnn_barrier *barrier) {
+    const plan *plan = context;
+    const frnn_forward_run *run = &plan->run;
+    const frnn_layer *layer = &run->pack->layer;
+    const frnn_share share = frnn_share_of(&plan->work, thread, threads, barrier);
+    run->pack->kernels->cell[layer->dtype][layer->cell].forward(run, &share);
+}
+
+// Rows [begin, end) of a tape: x W through the provider, then the biases.
+static frnn_status project(const frnn_forward_args *args, const plan *plan, int64_t begin, int64_t end) {
+    const frnn_forward_run *run = &plan->run;
+    const frnn_layer *layer = &run->pack->layer;
+    const int64_t I = layer->input_size, GH = frnn_gates(layer->cell) * layer->hidden_size;
+    const size_t item = frnn_itemsize(layer->dtype), row_bytes = (size_t)I * item;
+    char *const gates = (char *)run->gates + (begin - run->gates_start) * run->gates_ld * (int64_t)item;
+    frnn_cursor at = frnn_cursor_at(&run->schedule, begin);
+    for (int64_t row = 0; row < end - begin; row++, frnn_cursor_next(&run->schedule, &at))
+        memcpy((char *)plan->gathered + (size_t)row * row_bytes,
+               (const char *)run->x.data + frnn_offset(&run->schedule, &run->x, at.row, at.step) * (int64_t)item,
+               row_bytes);
+    const frnn_status status = args->provider->gemm(args->provider->context, layer->dtype, end - begin, GH, I,
+                                                    plan->gathered, I, 0, args->w_ih, I, 1, gates, run->gates_ld);
+    if (status != FRNN_OK) return status;
+    const void *bias = (const char *)run->pack + run->pack->b_x;
+    for (int64_t row = 0; row < end - begin; row++) {
+        if (layer->dtype == FRNN_F32)
+            for (int64_t i = 0; i < GH; i++) ((float *)gates)[row * run->gates_ld + i] += ((const float *)bias)[i];
+        else
+            for (int64_t i = 0; i < GH; i++) ((double *)gates)[row * run->gates_ld + i] += ((const double *)bias)[i];
+    }
+    return FRNN_OK;
+}
+
+// Zeros past the lengths, and the states of rows without any step pass through.
+static void finish(const frnn_forward_args *args, const plan *plan) {
+    const frnn_schedule *schedule = &plan->run.schedule;
+    const frnn_layer *layer = &plan->run.pack->layer;
+    const size_t item = frnn_itemsize(layer->dtype), row_bytes = (size_t)layer->hidden_size * item;
+    frnn_zero_padding(schedule, &args->y, row_bytes, item, 0, 1);
+    for (int64_t row = schedule->active[0]; row < schedule->batch; row++) {
+        const size_t at = (size_t)schedule->order[row] * row_bytes;
+        const void *const from[2] = {args->h0, args->c0};
+        void *const to[2] = {args->h_n, args->c_n};
+        for (int i = 0; i < 2; i++) {
+            if (!to[i]) continue;
+            if (from[i])
+                memmove((char *)to[i] + at, (const char *)from[i] + at, row_bytes);
+            else
+                memset((char *)to[i] + at, 0, row_bytes);
+        }
+    }
+}
+
+frnn_status frnn_forward(const frnn_forward_args *args, void *workspace) {
+    frnn_status status = check(args);
+    if (status != FRNN_OK) return status;
+    if (!workspace) return FRNN_BAD_ARGUMENT;
+    frnn_arena arena = {.base = workspace};
+    plan plan;
+    make_plan(args, &plan, &arena);
+    frnn_forward_run *run = &plan.run;
+    const frnn_schedule *schedule = &run->schedule;
+
+    if (!args->provider) {
+        run->last_step = schedule->steps;
+        frnn_pool_run(forward_job, &plan, plan.threads);
+    } else {
+        for (int64_t step = 0; step < schedule->steps; step += run->chunk_steps) {
+            run->first_step = step;
+            run->last_step = frnn_min(schedule->steps, step + run->chunk_steps);
+            run->gates_start = run->training ? 0 : schedule->start[step];
+            status = project(args, &plan, schedule->start[step], schedule->start[run->last_step]);
+            if (status != FRNN_OK) return status;
+            frnn_pool_run(forward_job, &plan, plan.threads);
+        }
+    }
+    finish(args, &plan);
+    return FRNN_OK;
+}
+
+frnn_status frnn_map(frnn_function function, frnn_dtype dtype, int64_t n, const void *x, void *y) {
+    if ((unsigned)function > FRNN_SIGMOID || !frnn_itemsize(dtype) || n < 0 || (n && (!x || !y)))
+        return FRNN_BAD_ARGUMENT;
+    const frnn_fp_mode mode = frnn_fp_enter();
+    frnn_active_kernels()->map[function][dtype](n, x, y);
+    frnn_fp_leave(mode);
+    return FRNN_OK;
+}
+
+const char *frnn_status_text(frnn_status status) {
+    switch (status) {
+    case FRNN_OK: return "ok";
+    case FRNN_BAD_ARGUMENT: return "bad argument";
+    case FRNN_TOO_LARGE: return "sizes too large";
+    case FRNN_NO_ISA: return "no such instruction set here";
+    case FRNN_GEMM_FAILED: return "the provider of products failed";
+    }
+    return "unknown status";
+}

@@ -1,0 +1,268 @@
+// What the files of csrc/ share; nothing here is for embedders.
+#ifndef FASTRNN_INTERNAL_H
+#define FASTRNN_INTERNAL_H
+
+#include "fastrnn.h"
+
+#define FRNN_CELLS 4
+#define FRNN_ALIGN 64
+// Sums over all rows of a batch (dW, dR, db) are made in blocks of this many rows, in order: it is
+// part of their canonical order, so it must not depend on the machine.
+#define FRNN_SUM_BLOCK 256
+
+// --- Sizes --------------------------------------------------------------------------------------
+
+// A row of n elements padded to whole cache lines, off the multiples of 1 KB: rows that far apart
+// share an L1 set. The same for every instruction set.
+static inline int64_t frnn_padded(int64_t n) {
+    int64_t padded = (n + 15) / 16 * 16;
+    return padded % 256 == 0 ? padded + 16 : padded;
+}
+
+static inline int64_t frnn_min(int64_t a, int64_t b) { return a < b ? a : b; }
+static inline int64_t frnn_max(int64_t a, int64_t b) { return a > b ? a : b; }
+static inline int64_t frnn_ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// Carves aligned pieces out of one block. With base NULL it only adds up; `overflow` says that the
+// sum does not fit.
+typedef struct {
+    char *base;
+    size_t used;
+    int overflow;
+} frnn_arena;
+
+void *frnn_carve(frnn_arena *arena, int64_t count, size_t itemsize);
+
+// --- How the rows of a batch move through time --------------------------------------------------
+// Rows are sorted by length, longest first, so the rows that still run at a step are the first
+// active[step]. Row r at step s stands in the tape's gates at start[s] + r.
+
+typedef struct {
+    int64_t batch;  // B
+    int64_t time;   // T
+    int64_t steps;  // longest length
+    int64_t rows;   // sum of the lengths
+    int reverse;
+    int64_t *order;  // [B] the caller's row
+    int64_t *length; // [B] of sorted row r
+    int64_t *active; // [steps + 1], active[steps] = 0
+    int64_t *start;  // [steps + 1], start[steps] = rows
+} frnn_schedule;
+
+// First state row of the states that enter a step, in a tape: h0's B rows, then each step's output.
+static inline int64_t frnn_state_start(const frnn_schedule *s, int64_t step) {
+    return step == 0 ? 0 : s->batch + s->start[step - 1];
+}
+
+// Time index in the caller's arrays of sorted row r at a step.
+static inline int64_t frnn_time_of(const frnn_schedule *s, int64_t r, int64_t step) {
+    return s->reverse ? s->length[r] - 1 - step : step;
+}
+
+// Offset in a view of sorted row r at a step.
+static inline int64_t frnn_offset(const frnn_schedule *s, const frnn_view *v, int64_t r, int64_t step) {
+    return s->order[r] * v->batch_stride + frnn_time_of(s, r, step) * v->time_stride;
+}
+
+// Walks the rows of a tape in their order.
+typedef struct {
+    int64_t step, row;
+} frnn_cursor;
+
+frnn_cursor frnn_cursor_at(const frnn_schedule *schedule, int64_t tape_row);
+
+static inline void frnn_cursor_next(const frnn_schedule *s, frnn_cursor *at) {
+    if (++at->row == s->active[at->step]) {
+        at->row = 0;
+        at->step++;
+    }
+}
+
+frnn_status frnn_batch_check(const frnn_batch *batch);
+int64_t frnn_batch_rows(const frnn_batch *batch); // sum of the lengths
+// Carves the schedule's arrays; fills them only where the arena has memory.
+void frnn_schedule_build(frnn_schedule *schedule, const frnn_batch *batch, frnn_arena *arena);
+
+// What BPTT keeps, rows padded: activated gates, and the states that enter each step.
+typedef struct {
+    void *gates;         // [rows][gates_ld]
+    void *h, *c;         // [B + rows][state_ld]; c for cells that have one
+    int64_t gates_ld, state_ld;
+} frnn_tape;
+
+void frnn_tape_carve(frnn_tape *tape, const frnn_layer *layer, const frnn_schedule *schedule, frnn_arena *arena);
+void frnn_zero_padding(const frnn_schedule *schedule, const frnn_view *view, size_t row_bytes, size_t item,
+                       int thread, int threads);
+
+// --- Threads ------------------------------------------------------------------------------------
+
+typedef struct frnn_barrier frnn_barrier;
+// One thread's call of a job; threads is how many there are.
+typedef void (*frnn_job)(void *context, int thread, int threads, frnn_barrier *barrier);
+
+// Runs job on up to `wanted` threads, the caller being one; with fewer where the pool is busy.
+void frnn_pool_run(frnn_job job, void *context, int wanted);
+void frnn_barrier_wait(frnn_barrier *barrier); // returns when all threads of the job have come
+
+// What a thread owns in the loop over time: some rows and all units, or all rows and some blocks of
+// units; then the threads meet at a barrier after every step.
+typedef struct frnn_share {
+    int64_t row_begin, row_end;     // of the sorted rows
+    int64_t block_begin, block_end; // of lanes units
+    frnn_barrier *barrier;          // NULL where rows are owned
+} frnn_share;
+
+// How the loop over time is shared out: `batch` rows or `blocks` of units among threads.
+typedef struct {
+    const frnn_schedule *schedule;
+    int64_t blocks;
+    int64_t step_work; // multiply-adds of the product inside the loop, one step of the whole batch
+} frnn_work;
+
+int frnn_threads_for(int64_t multiply_adds, int threads); // of these, worth starting for so much work
+int frnn_by_rows(const frnn_work *work, int threads);
+frnn_share frnn_share_of(const frnn_work *work, int thread, int threads, frnn_barrier *barrier);
+
+// --- Kernels ------------------------------------------------------------------------------------
+
+struct frnn_kernels;
+
+// At the front of every pack.
+typedef struct {
+    uint64_t magic;
+    frnn_layer layer;
+    frnn_pack_kind kind;
+    const struct frnn_kernels *kernels;
+    // byte offsets from the pack's start
+    // forward: w [blocks][I][G*lanes], r [blocks][H][G*lanes], b_x [G*H], b_h [G*H]
+    // backward: w [I blocks][G*H][lanes], r [H blocks][G*H][lanes]
+    size_t w, r, b_x, b_h, bytes;
+} frnn_pack_header;
+
+const frnn_pack_header *frnn_pack_check(const void *pack, frnn_pack_kind kind);
+
+// A call of forward, as the kernels see it. Leading dimensions in elements.
+typedef struct {
+    const frnn_pack_header *pack;
+    frnn_schedule schedule;
+    frnn_view x, y;
+    const void *h0, *c0; // (B, H) or NULL
+    void *h_n, *c_n;     // (B, H) or NULL
+    void *gates;         // training: [rows][gates_ld]; otherwise [chunk_steps * B][gates_ld]
+    void *h, *c;         // training: [B + rows][state_ld]; inference: [2 * B][state_ld]
+    int64_t gates_ld, state_ld;
+    int training;
+    int projected;       // x's part is in gates already
+    int64_t gates_start; // training or projected: the tape row at which gates begins
+    int64_t chunk_steps; // steps whose input is projected at a time
+    int64_t first_step, last_step; // of this run; the last is excluded
+} frnn_forward_run;
+
+typedef struct {
+    const frnn_pack_header *pack;
+    frnn_schedule schedule;
+    frnn_view x, dy, dx;
+    const void *dh_n, *dc_n; // (B, H) or NULL
+    void *dh0, *dc0;         // (B, H) or NULL
+    void *gates;             // [rows][gates_ld]: activated gates, overwritten with their gradients
+    const void *h, *c;       // [B + rows][state_ld]
+    void *dh, *dc;           // [B][state_ld]: the parts of the state's gradient that skip the product
+    int64_t gates_ld, state_ld;
+} frnn_backward_run;
+
+// A product C (m, n) = A (m, k) B (k, n) as the kernels see it: rows of A and C by address.
+typedef struct {
+    int64_t n, k;
+    int64_t a_step;    // elements from one k to the next in a row of A
+    const void *panels; // B packed: [n blocks][panel_k][lanes]
+    int64_t panel_k;   // k of a whole panel
+    int accumulate;    // C += instead of C =
+} frnn_product;
+
+// What a cell file says of its cell: how many values of H a tape keeps per row and step, and which of
+// them holds each gate's gradient on the hidden side (on the input side they are 0..gates-1).
+typedef struct {
+    int gates, saved, has_c;
+    int hidden_block[4];
+} frnn_cell_info;
+
+typedef struct frnn_kernels {
+    const char *isa;
+    int lanes[2]; // of a vector, by dtype
+    struct {
+        const frnn_cell_info *info;
+        void (*forward)(const frnn_forward_run *, const frnn_share *);
+        void (*backward)(const frnn_backward_run *, const frnn_share *);
+    } cell[2][FRNN_CELLS]; // by dtype
+    // rows of C (c[i], n each) from rows of A (a[i]) and packed B
+    void (*product[2])(const frnn_product *, int64_t rows, const void *const *a, void *const *c);
+    // B's rows (k of them, by address, n each) into panels [n blocks][k][lanes]
+    void (*pack_rows[2])(int64_t k, int64_t n, const void *const *rows, void *panels);
+    // C[i][:n] (+)= sum over k of a[k][i] b[k][:], for `columns` columns of A
+    void (*sum_outer[2])(int64_t columns, int64_t n, int64_t k, const void *const *a,
+                         const void *panels, void *scratch, void *c, int64_t ldc, int accumulate);
+    // sum[i] (+)= sum over k of rows[k][i]
+    void (*sum_rows[2])(int64_t n, int64_t k, const void *const *rows, void *sum, int accumulate);
+    void (*map[2][2])(int64_t n, const void *x, void *y); // by function, dtype
+} frnn_kernels;
+
+const frnn_kernels *frnn_active_kernels(void);
+
+// (count, k) rows of w, ldw apart, as columns of panels [blocks][k][gates][lanes]; w's rows are
+// gates * units, gate by gate. Does blocks [begin, end).
+void frnn_pack_columns(frnn_dtype dtype, int64_t gates, int64_t units, int64_t k, int64_t lanes,
+                       const void *w, int64_t ldw, void *panels, int64_t begin, int64_t end);
+
+// --- Products over all rows (products.c) --------------------------------------------------------
+
+// Gives the addresses of rows [begin, begin + count).
+typedef void (*frnn_rows)(const void *context, int64_t begin, int64_t count, const void **rows);
+
+// C = A B for rows [begin, end) of A and C; panels as frnn_product has them.
+void frnn_rows_product(const frnn_kernels *kernels, frnn_dtype dtype, int64_t n, int64_t k, int64_t a_step,
+                       const void *panels, int64_t begin, int64_t end, frnn_rows a, const void *a_context,
+                       frnn_rows c, const void *c_context);
+// Bytes of scratch that one thread wants for frnn_outer_product.
+size_t frnn_outer_scratch(frnn_dtype dtype, int64_t n);
+// C[i][:n] = sum over `rows` rows of a[row][i] b[row][:n], for `columns` columns of a; canonical order.
+void frnn_outer_product(const frnn_kernels *kernels, frnn_dtype dtype, int64_t columns, int64_t n, int64_t rows,
+                        frnn_rows a, const void *a_context, int64_t a_offset, frnn_rows b,
+                        const void *b_context, void *c, int64_t ldc, void *scratch);
+
+extern const frnn_kernels frnn_generic_kernels;
+#if defined(__x86_64__)
+extern const frnn_kernels frnn_avx2_kernels, frnn_avx512_kernels;
+#elif defined(__aarch64__)
+extern const frnn_kernels frnn_neon_kernels;
+#endif
+
+// --- Floating-point mode ------------------------------------------------------------------------
+// Denormals are flushed inside kernels; the caller's mode is restored.
+
+#if defined(__x86_64__)
+#include <xmmintrin.h>
+typedef unsigned frnn_fp_mode;
+static inline frnn_fp_mode frnn_fp_enter(void) {
+    frnn_fp_mode mode = _mm_getcsr();
+    _mm_setcsr(0x9FC0); // round to nearest, exceptions masked, flush to zero, denormals are zero
+    return mode;
+}
+static inline void frnn_fp_leave(frnn_fp_mode mode) { _mm_setcsr(mode); }
+#elif defined(__aarch64__)
+typedef uint64_t frnn_fp_mode;
+static inline frnn_fp_mode frnn_fp_enter(void) {
+    frnn_fp_mode mode;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(mode));
+    __asm__ volatile("msr fpcr, %0" ::"r"((uint64_t)1 << 24)); // FZ, round to nearest
+    return mode;
+}
+static inline void frnn_fp_leave(frnn_fp_mode mode) {
+    __asm__ volatile("msr fpcr, %0" ::"r"(mode));
+}
+#else
+typedef int frnn_fp_mode;
+static inline frnn_fp_mode frnn_fp_enter(void) { return 0; }
+static inline void frnn_fp_leave(frnn_fp_mode mode) { (void)mode; }
+#endif
+
+#endif

@@ -1,0 +1,16 @@
+// The kernels for AVX-512 (F, DQ, BW, VL: every CPU since Skylake-X and Zen 4).
+#if defined(__x86_64__)
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma,avx512f,avx512dq,avx512bw,avx512vl"))), \
+                             apply_to = function)
+#else
+#pragma GCC target("avx2,fma,avx512f,avx512dq,avx512bw,avx512vl")
+#endif
+#define ISA_AVX512
+#define ISA_NAME "avx512"
+#define ISA_TABLE frnn_avx512_kernels
+#include "kernels.inc"
+#if defined(__clang__)
+#pragma clang attribute pop
+#endif
+#endif

@@ -1,0 +1,255 @@
+// The threads: started on first use, spinning for a while before they sleep, made anew after a fork.
+//
+// One job runs at a time. A caller that finds the pool busy runs its job alone, so many Python threads
+// may call at once and none waits. Everything that waits does so on a gate: a value that another thread
+// changes.
+#define _GNU_SOURCE // sched_getaffinity
+#include "internal.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+
+#define MAX_THREADS 255
+
+#if defined(__x86_64__)
+#define PAUSE() __builtin_ia32_pause()
+#elif defined(__aarch64__)
+#define PAUSE() __asm__ volatile("yield")
+#else
+#define PAUSE() ((void)0)
+#endif
+
+#if defined(_WIN32) // no pool there yet: every job runs on the thread that asks for it
+struct frnn_barrier { int unused; };
+void frnn_barrier_wait(frnn_barrier *barrier) { (void)barrier; }
+void frnn_pool_run(frnn_job job, void *context, int wanted) {
+    (void)wanted;
+    struct frnn_barrier barrier = {0};
+    const frnn_fp_mode mode = frnn_fp_enter();
+    job(context, 0, 1, &barrier);
+    frnn_fp_leave(mode);
+}
+int frnn_default_num_threads(void) { return 1; }
+#else
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdio.h>
+#include <time.h>
+#include <unistd.h>
+
+// --- A gate -------------------------------------------------------------------------------------
+
+typedef struct {
+    _Alignas(64) atomic_uint value;
+    atomic_int sleepers;
+    pthread_mutex_t mutex;
+    pthread_cond_t changed;
+} gate;
+
+static void gate_init(gate *g) {
+    atomic_init(&g->value, 0);
+    atomic_init(&g->sleepers, 0);
+    pthread_mutex_init(&g->mutex, NULL);
+    pthread_cond_init(&g->changed, NULL);
+}
+
+static void gate_set(gate *g, unsigned value) {
+    atomic_store(&g->value, value);
+    if (atomic_load(&g->sleepers)) {
+        pthread_mutex_lock(&g->mutex);
+        pthread_cond_broadcast(&g->changed);
+        pthread_mutex_unlock(&g->mutex);
+    }
+}
+
+static int64_t now_ns(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+#define SPIN_NS 20000
+
+// Waits until the value is no longer `seen`, and returns it.
+static unsigned gate_wait(gate *g, unsigned seen) {
+    unsigned value;
+    int64_t deadline = 0;
+    do {
+        for (int i = 0; i < 64; i++) {
+            value = atomic_load_explicit(&g->value, memory_order_acquire);
+            if (value != seen) return value;
+            PAUSE();
+        }
+        if (!deadline) deadline = now_ns() + SPIN_NS;
+    } while (now_ns() < deadline);
+    pthread_mutex_lock(&g->mutex);
+    atomic_fetch_add(&g->sleepers, 1);
+    while ((value = atomic_load(&g->value)) == seen) pthread_cond_wait(&g->changed, &g->mutex);
+    atomic_fetch_sub(&g->sleepers, 1);
+    pthread_mutex_unlock(&g->mutex);
+    return value;
+}
+
+// --- The pool -----------------------------------------------------------------------------------
+
+struct frnn_barrier {
+    _Alignas(64) atomic_int arrived;
+    int threads;
+    gate open;
+};
+
+void frnn_barrier_wait(frnn_barrier *barrier) {
+    if (barrier->threads == 1) return;
+    const unsigned seen = atomic_load(&barrier->open.value);
+    if (atomic_fetch_add(&barrier->arrived, 1) + 1 == barrier->threads) {
+        atomic_store(&barrier->arrived, 0);
+        gate_set(&barrier->open, seen + 1);
+    } else {
+        gate_wait(&barrier->open, seen);
+    }
+}
+
+static struct {
+    gate start; // value: job number * 256 + its threads, so who is not in a job never looks at it
+    gate done;
+    frnn_barrier barrier;
+    atomic_flag busy; // whoever holds it owns all that follows
+    int workers;      // started
+    struct { int thread; unsigned seen; } birth[MAX_THREADS + 1];
+    frnn_job job;
+    void *context;
+    int threads;
+    atomic_int running;
+} pool = {.busy = ATOMIC_FLAG_INIT};
+
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static void run_share(int thread) {
+    const frnn_fp_mode mode = frnn_fp_enter();
+    pool.job(pool.context, thread, pool.threads, &pool.barrier);
+    frnn_fp_leave(mode);
+}
+
+static void *worker(void *argument) {
+    const int number = *(int *)argument;
+    unsigned seen = pool.birth[number].seen;
+    for (;;) {
+        seen = gate_wait(&pool.start, seen);
+        if (number < (int)(seen % 256)) {
+            run_share(number);
+            if (atomic_fetch_sub(&pool.running, 1) == 1)
+                gate_set(&pool.done, atomic_load(&pool.done.value) + 1);
+        }
+    }
+    return NULL;
+}
+
+// No thread but the caller's lives on in a forked child.
+static void reset(void) {
+    gate_init(&pool.start);
+    gate_init(&pool.done);
+    gate_init(&pool.barrier.open);
+    atomic_init(&pool.barrier.arrived, 0);
+    pool.workers = 0;
+    atomic_flag_clear(&pool.busy);
+}
+
+static void prepare(void) {
+    reset();
+    pthread_atfork(NULL, NULL, reset);
+}
+
+static int start_workers(int wanted) {
+    while (pool.workers < wanted) {
+        const int number = pool.workers + 1;
+        pool.birth[number].thread = number;
+        pool.birth[number].seen = atomic_load(&pool.start.value);
+        pthread_t thread;
+        if (pthread_create(&thread, NULL, worker, &pool.birth[number].thread)) break;
+        pthread_detach(thread);
+        pool.workers++;
+    }
+    return (int)frnn_min(pool.workers, wanted);
+}
+
+static void run_alone(frnn_job job, void *context) {
+    frnn_barrier barrier = {.threads = 1};
+    const frnn_fp_mode mode = frnn_fp_enter();
+    job(context, 0, 1, &barrier);
+    frnn_fp_leave(mode);
+}
+
+void frnn_pool_run(frnn_job job, void *context, int wanted) {
+    if (wanted <= 1) {
+        run_alone(job, context);
+        return;
+    }
+    pthread_once(&once, prepare);
+    if (atomic_flag_test_and_set(&pool.busy)) {
+        run_alone(job, context);
+        return;
+    }
+    pool.threads = 1 + start_workers((int)frnn_min(wanted, MAX_THREADS) - 1);
+    pool.job = job;
+    pool.context = context;
+    pool.barrier.threads = pool.threads;
+    atomic_store(&pool.running, pool.threads - 1);
+    const unsigned done = atomic_load(&pool.done.value);
+    if (pool.threads > 1)
+        gate_set(&pool.start, (atomic_load(&pool.start.value) / 256 + 1) * 256 + (unsigned)pool.threads);
+    run_share(0);
+    if (pool.threads > 1) gate_wait(&pool.done, done);
+    atomic_flag_clear(&pool.busy);
+}
+
+// --- How many -----------------------------------------------------------------------------------
+
+// CPUs' worth of time that a control group grants, or 0 for no limit.
+static int group_limit(void) {
+    long long quota = 0, period = 0;
+    FILE *file = fopen("/sys/fs/cgroup/cpu.max", "r");
+    if (file) {
+        if (fscanf(file, "%lld %lld", &quota, &period) != 2) quota = 0;
+        fclose(file);
+    } else if ((file = fopen("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "r"))) {
+        if (fscanf(file, "%lld", &quota) != 1) quota = 0;
+        fclose(file);
+        if ((file = fopen("/sys/fs/cgroup/cpu/cpu.cfs_period_us", "r"))) {
+            if (fscanf(file, "%lld", &period) != 1) period = 0;
+            fclose(file);
+        }
+    }
+    return quota > 0 && period > 0 ? (int)((quota + period - 1) / period) : 0;
+}
+
+int frnn_default_num_threads(void) {
+    const char *wanted = getenv("FASTRNN_NUM_THREADS");
+    if (wanted && atoi(wanted) > 0) return (int)frnn_min(atoi(wanted), MAX_THREADS);
+    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+#if defined(__linux__)
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) == 0) cpus = CPU_COUNT(&set);
+#endif
+    const int limit = group_limit();
+    if (limit && limit < cpus) cpus = limit;
+    return (int)frnn_max(1, frnn_min(cpus, MAX_THREADS));
+}
+#endif
+
+static atomic_int num_threads; // 0: not asked yet
+
+int frnn_num_threads(void) {
+    int threads = atomic_load_explicit(&num_threads, memory_order_relaxed);
+    if (!threads) {
+        threads = frnn_default_num_threads();
+        atomic_store(&num_threads, threads);
+    }
+    return threads;
+}
+
+frnn_status frnn_set_num_threads(int threads) {
+    if (threads < 0 || threads > MAX_THREADS) return FRNN_BAD_ARGUMENT;
+    atomic_store(&num_threads, threads);
+    return FRNN_OK;
+}

@@ -1,0 +1,133 @@
+// Products over all rows of a batch with our own kernels, and the general product built on them.
+#include "internal.h"
+
+// Rows whose addresses are fetched at a time, and the part of k that stays in a cache meanwhile.
+#define ROWS 256
+#define PRODUCT_K 1024
+#define OUTER_COLUMNS 512
+
+void frnn_rows_product(const frnn_kernels *kernels, frnn_dtype dtype, int64_t n, int64_t k, int64_t a_step,
+                       const void *panels, int64_t begin, int64_t end, frnn_rows a, const void *a_context,
+                       frnn_rows c, const void *c_context) {
+    const int64_t item = (int64_t)frnn_itemsize(dtype);
+    const int64_t lanes = kernels->lanes[dtype];
+    const void *a_rows[ROWS], *c_rows[ROWS];
+    for (int64_t row = begin; row < end; row += ROWS) {
+        const int64_t rows = frnn_min(ROWS, end - row);
+        a(a_context, row, rows, a_rows);
+        c(c_context, row, rows, c_rows);
+        // A sum goes on from what is stored: the chain over k is the same as in one go.
+        for (int64_t from = 0; from < k; from += PRODUCT_K) {
+            const frnn_product product = {
+                .n = n, .k = frnn_min(PRODUCT_K, k - from), .a_step = a_step,
+                .panels = (const char *)panels + from * lanes * item, .panel_k = k, .accumulate = from > 0,
+            };
+            kernels->product[dtype](&product, rows, a_rows, (void *const *)c_rows);
+            for (int64_t i = 0; i < rows; i++) a_rows[i] = (const char *)a_rows[i] + product.k * a_step * item;
+        }
+    }
+}
+
+size_t frnn_outer_scratch(frnn_dtype dtype, int64_t n) {
+    const int64_t columns = (frnn_min(n, OUTER_COLUMNS) + 15) / 16 * 16;
+    return (size_t)(FRNN_SUM_BLOCK * (columns + 16)) * frnn_itemsize(dtype);
+}
+
+void frnn_outer_product(const frnn_kernels *kernels, frnn_dtype dtype, int64_t columns, int64_t n, int64_t rows,
+                        frnn_rows a, const void *a_context, int64_t a_offset, frnn_rows b,
+                        const void *b_context, void *c, int64_t ldc, void *scratch) {
+    const int64_t item = (int64_t)frnn_itemsize(dtype);
+    const void *a_rows[FRNN_SUM_BLOCK], *b_rows[FRNN_SUM_BLOCK];
+    char *const part = scratch, *const panels = part + FRNN_SUM_BLOCK * 16 * item;
+    for (int64_t row = 0; row < rows; row += FRNN_SUM_BLOCK) {
+        const int64_t count = frnn_min(FRNN_SUM_BLOCK, rows - row);
+        a(a_context, row, count, a_rows);
+        b(b_context, row, count, b_rows);
+        for (int64_t i = 0; i < count; i++) a_rows[i] = (const char *)a_rows[i] + a_offset * item;
+        for (int64_t from = 0; from < n; from += OUTER_COLUMNS) {
+            const int64_t width = frnn_min(OUTER_COLUMNS, n - from);
+            kernels->pack_rows[dtype](count, width, b_rows, panels);
+            kernels->sum_outer[dtype](columns, width, count, a_rows, panels, part,
+                                      (char *)c + from * item, ldc, row > 0);
+            for (int64_t i = 0; i < count; i++) b_rows[i] = (const char *)b_rows[i] + width * item;
+        }
+    }
+}
+
+// --- The general product ------------------------------------------------------------------------
+
+typedef struct {
+    const char *data;
+    int64_t stride; // bytes
+} plain_rows;
+
+static void plain(const void *context, int64_t begin, int64_t count, const void **rows) {
+    const plain_rows *p = context;
+    for (int64_t i = 0; i < count; i++) rows[i] = p->data + (begin + i) * p->stride;
+}
+
+typedef struct {
+    const frnn_kernels *kernels;
+    frnn_dtype dtype;
+    int64_t m, n, k, lda, ldb, ldc;
+    int transpose_a, transpose_b;
+    const void *a, *b;
+    void *c;
+    char *workspace;
+    size_t scratch;
+} matmul;
+
+static void matmul_job(void *context, int thread, int threads, frnn_barrier *barrier) {
+    const matmul *p = context;
+    const int64_t item = (int64_t)frnn_itemsize(p->dtype), lanes = p->kernels->lanes[p->dtype];
+    const int64_t begin = p->m * thread / threads, end = p->m * (thread + 1) / threads;
+    const plain_rows a = {p->a, p->lda * item}, b = {p->b, p->ldb * item}, c = {p->c, p->ldc * item};
+    if (p->transpose_a) {
+        frnn_outer_product(p->kernels, p->dtype, end - begin, p->n, p->k, plain, &a, begin, plain, &b,
+                           (char *)p->c + begin * c.stride, p->ldc, p->workspace + (size_t)thread * p->scratch);
+        return;
+    }
+    const int64_t blocks = frnn_ceil_div(p->n, lanes);
+    const int64_t first = blocks * thread / threads, last = blocks * (thread + 1) / threads;
+    if (p->transpose_b) {
+        frnn_pack_columns(p->dtype, 1, p->n, p->k, lanes, p->b, p->ldb, p->workspace, first, last);
+    } else {
+        for (int64_t row = 0; row < p->k && first < last; row++) {
+            // One row at a time into [blocks][k][lanes]: a row's blocks are k * lanes apart.
+            for (int64_t block = first; block < last; block++) {
+                const void *from = p->b;
+                from = (const char *)from + row * b.stride + block * lanes * item;
+                p->kernels->pack_rows[p->dtype](1, frnn_min(lanes, p->n - block * lanes), &from,
+                                                p->workspace + (block * p->k + row) * lanes * item);
+            }
+        }
+    }
+    frnn_barrier_wait(barrier);
+    frnn_rows_product(p->kernels, p->dtype, p->n, p->k, 1, p->workspace, begin, end, plain, &a, plain, &c);
+}
+
+frnn_status frnn_matmul_workspace(frnn_dtype dtype, int64_t m, int64_t n, int64_t k, int threads, size_t *bytes) {
+    *bytes = 0;
+    const size_t item = frnn_itemsize(dtype);
+    if (!item || m < 1 || n < 1 || k < 1 || threads < 1) return FRNN_BAD_ARGUMENT;
+    if (n > INT32_MAX || k > INT32_MAX) return FRNN_TOO_LARGE;
+    frnn_arena arena = {0};
+    frnn_carve(&arena, (n + 15) / 16 * 16, (size_t)k * item);
+    *bytes = (size_t)frnn_max((int64_t)arena.used, threads * (int64_t)frnn_outer_scratch(dtype, n));
+    return FRNN_OK;
+}
+
+frnn_status frnn_matmul(frnn_dtype dtype, int64_t m, int64_t n, int64_t k, const void *a, int64_t lda,
+                        int transpose_a, const void *b, int64_t ldb, int transpose_b, void *c, int64_t ldc,
+                        int threads, void *workspace) {
+    if (threads < 1 || !frnn_itemsize(dtype) || m < 1 || n < 1 || k < 1 || !a || !b || !c || !workspace) return FRNN_BAD_ARGUMENT;
+    if (transpose_a && transpose_b) return FRNN_BAD_ARGUMENT;
+    if (lda < (transpose_a ? m : k) || ldb < (transpose_b ? k : n) || ldc < n) return FRNN_BAD_ARGUMENT;
+    matmul job = {
+        .kernels = frnn_active_kernels(), .dtype = dtype, .m = m, .n = n, .k = k, .lda = lda, .ldb = ldb,
+        .ldc = ldc, .transpose_a = transpose_a, .transpose_b = transpose_b, .a = a, .b = b, .c = c,
+        .workspace = workspace, .scratch = frnn_outer_scratch(dtype, n),
+    };
+    frnn_pool_run(matmul_job, &job, (int)frnn_min(m, frnn_threads_for(m * n * k, threads)));
+    return FRNN_OK;
+}

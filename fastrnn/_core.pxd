@@ -1,0 +1,99 @@
+# The C interface of fastrnn, for other Cython packages: cimport fastrnn._core.
+from libc.stdint cimport int64_t
+
+cdef extern from "fastrnn.h" nogil:
+    ctypedef enum frnn_status:
+        FRNN_OK
+        FRNN_BAD_ARGUMENT
+        FRNN_TOO_LARGE
+        FRNN_NO_ISA
+        FRNN_GEMM_FAILED
+    ctypedef enum frnn_dtype:
+        FRNN_F32
+        FRNN_F64
+    ctypedef enum frnn_cell:
+        FRNN_RNN_TANH
+        FRNN_RNN_RELU
+        FRNN_GRU
+        FRNN_LSTM
+    ctypedef enum frnn_pack_kind:
+        FRNN_PACK_FORWARD
+        FRNN_PACK_BACKWARD
+    ctypedef enum frnn_function:
+        FRNN_TANH
+        FRNN_SIGMOID
+    ctypedef struct frnn_layer:
+        frnn_cell cell
+        frnn_dtype dtype
+        int64_t input_size
+        int64_t hidden_size
+    ctypedef struct frnn_view:
+        void *data
+        int64_t batch_stride
+        int64_t time_stride
+    ctypedef struct frnn_batch:
+        int64_t batch
+        int64_t time
+        const int64_t *lengths
+        int reverse
+    ctypedef frnn_status (*frnn_gemm)(void *, frnn_dtype, int64_t, int64_t, int64_t,
+                                      const void *, int64_t, int, const void *, int64_t, int,
+                                      void *, int64_t) noexcept
+    ctypedef struct frnn_provider:
+        frnn_gemm gemm
+        void *context
+    ctypedef struct frnn_forward_args:
+        const void *pack
+        frnn_batch batch
+        frnn_view x
+        const void *h0
+        const void *c0
+        frnn_view y
+        void *h_n
+        void *c_n
+        void *tape
+        const frnn_provider *provider
+        const void *w_ih
+        int threads
+    ctypedef struct frnn_backward_args:
+        const void *pack
+        frnn_batch batch
+        frnn_view x
+        void *tape
+        frnn_view dy
+        const void *dh_n
+        const void *dc_n
+        frnn_view dx
+        void *dh0
+        void *dc0
+        void *dw_ih
+        void *dw_hh
+        void *db_ih
+        void *db_hh
+        const frnn_provider *provider
+        const void *w_ih
+        int threads
+
+    int64_t frnn_gates(frnn_cell cell)
+    size_t frnn_itemsize(frnn_dtype dtype)
+    const char *frnn_status_text(frnn_status status)
+    frnn_status frnn_pack_size(const frnn_layer *, frnn_pack_kind, size_t *bytes)
+    frnn_status frnn_pack(const frnn_layer *, frnn_pack_kind, const void *w_ih, const void *w_hh,
+                          const void *b_ih, const void *b_hh, void *pack)
+    frnn_status frnn_tape_size(const frnn_layer *, const frnn_batch *, size_t *bytes)
+    frnn_status frnn_forward_workspace(const frnn_forward_args *, size_t *bytes)
+    frnn_status frnn_forward(const frnn_forward_args *, void *workspace)
+    frnn_status frnn_backward_workspace(const frnn_backward_args *, size_t *bytes)
+    frnn_status frnn_backward(const frnn_backward_args *, void *workspace)
+    frnn_status frnn_matmul_workspace(frnn_dtype, int64_t m, int64_t n, int64_t k, int threads,
+                                      size_t *bytes)
+    frnn_status frnn_matmul(frnn_dtype, int64_t m, int64_t n, int64_t k, const void *a, int64_t lda,
+                            int transpose_a, const void *b, int64_t ldb, int transpose_b,
+                            void *c, int64_t ldc, int threads, void *workspace)
+    frnn_status frnn_map(frnn_function, frnn_dtype, int64_t n, const void *x, void *y)
+    const char *frnn_isa()
+    frnn_status frnn_set_isa(const char *name)
+    int frnn_has_isa(const char *name)
+    int frnn_num_threads()
+    frnn_status frnn_set_num_threads(int threads)
+    int frnn_default_num_threads()

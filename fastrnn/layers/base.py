@@ -1,0 +1,133 @@
+"""What every layer has: named parameters, a state dict, gradients to forget, a configuration."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from fastrnn.parameter import Array, Parameter
+
+Pullback = Callable[[Array], Array | None]
+
+
+class Layer:
+    """Base of the layers.
+
+    A layer is pure in its inputs: calling it returns the output and keeps nothing. Calling is
+    inference; `vjp` is the same computation for training (dropout is active there) and returns
+    ``(output, pullback)``, where ``pullback(doutput)`` adds to the parameters' gradients and
+    returns the gradient of the input (None where the input is integers). Layers with
+    ``recurrent = True`` take and return a state as well; see `fastrnn.layers.recurrent`.
+    """
+
+    recurrent: ClassVar[bool] = False
+
+    def __init__(self) -> None:
+        self._parameters: dict[str, Parameter] = {}
+
+    def __call__(self, x: Array) -> Any:
+        raise NotImplementedError
+
+    def vjp(self, x: Array) -> Any:
+        raise NotImplementedError
+
+    def output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """Shape of the output for an input of `input_shape`; None marks an unknown size."""
+        raise NotImplementedError
+
+    def config(self) -> dict[str, Any]:
+        """The constructor's arguments, as JSON can hold them; ``type(layer)(**config)`` is alike."""
+        raise NotImplementedError
+
+    def parameters(self) -> dict[str, Parameter]:
+        """The trainable parameters by name."""
+        return dict(self._parameters)
+
+    def zero_grad(self) -> None:
+        """Forget all gradients."""
+        for parameter in self._parameters.values():
+            parameter.zero_grad()
+
+    def state_dict(self) -> dict[str, Array]:
+        """Copies of the parameters' values by name."""
+        return {name: p.data.copy() for name, p in self._parameters.items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over the values of `state`: all names must match, or nothing is changed.
+
+        Values may be arrays or anything `numpy.asarray` takes, PyTorch's CPU tensors included.
+        Raises ValueError for missing or surplus names and for other shapes.
+        """
+        load_parameters(self._parameters, state)
+
+
+def load_parameters(parameters: Mapping[str, Parameter], state: Mapping[str, Any]) -> None:
+    """Assign `state` to `parameters`, all or nothing."""
+    missing = [name for name in parameters if name not in state]
+    surplus = [name for name in state if name not in parameters]
+    if missing or surplus:
+        raise ValueError(
+            f"state_dict: missing {missing or 'nothing'}, not expected {surplus or 'nothing'}"
+        )
+    values = {name: np.asarray(state[name]) for name in parameters}
+    for name, value in values.items():
+        if value.shape != parameters[name].shape:
+            raise ValueError(f"{name}: expected shape {parameters[name].shape}, got {value.shape}")
+        if value.dtype.kind not in "fiu":
+            raise TypeError(f"{name}: expected real numbers, got an array of {value.dtype}")
+    for name, value in values.items():
+        parameters[name].assign(value, name)
+
+
+def check_size(value: Any, name: str) -> int:
+    """`value` as a positive int below 2**31, or an error that names it."""
+    try:
+        size = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name}: expected a positive integer, got {value!r}") from None
+    if isinstance(value, bool) or not 1 <= size < 2**31:
+        raise ValueError(f"{name}: expected an integer from 1 to 2147483647, got {value!r}")
+    return size
+
+
+def check_probability(value: Any, name: str) -> float:
+    """`value` as a float in [0, 1), or an error that names it."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+        raise TypeError(f"{name}: expected a number in [0, 1), got {value!r}")
+    if not 0.0 <= value < 1.0:
+        raise ValueError(f"{name}: expected a number in [0, 1), got {value!r}")
+    return float(value)
+
+
+def check_dtype(dtype: DTypeLike) -> np.dtype:
+    """float32 or float64, or an error that names it."""
+    try:
+        found = np.dtype(dtype)
+    except TypeError:
+        raise TypeError(f"dtype: expected float32 or float64, got {dtype!r}") from None
+    if found not in (np.float32, np.float64):
+        raise ValueError(f"dtype: expected float32 or float64, got {found}")
+    return found
+
+
+def check_input(x: Any, shape: tuple[int | None, ...], dtype: np.dtype, axes: str) -> Array:
+    """`x` as an array of `dtype` whose sizes are `shape` (None: any from 1), or an error.
+
+    `axes` is how the error names the wanted shape, for example ``(batch, time, 64)``.
+    """
+    array = np.asarray(x)
+    if array.dtype != dtype:
+        raise TypeError(
+            f"x: expected {dtype}, got {array.dtype}; convert with x.astype({dtype.name!r})"
+        )
+    fits = array.ndim == len(shape) and all(
+        got >= 1 if want is None else got == want
+        for got, want in zip(array.shape, shape, strict=True)
+    )
+    if not fits:
+        raise ValueError(f"x: expected {axes}, got {array.shape}")
+    return array

@@ -1,0 +1,100 @@
+"""A trainable array with its gradient and version, and the initialisers."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.floating]
+
+
+class Parameter:
+    """A trainable array.
+
+    ``data`` is a read-only view: writing goes through `assign` or `writing`, which count up
+    ``version``, because packed copies of the weights are cached on it. ``grad`` is None until a
+    gradient has been added since the last `zero_grad`, then an array of the same shape and dtype.
+    """
+
+    __slots__ = ("_data", "_lock", "_view", "grad", "version")
+
+    def __init__(self, value: ArrayLike, dtype: np.dtype | type | str | None = None) -> None:
+        self._data: Array = np.array(value, dtype=dtype, order="C")
+        self._view = self._data.view()
+        self._view.flags.writeable = False
+        self._lock = threading.Lock()
+        self.grad: Array | None = None
+        self.version = 0
+
+    @property
+    def data(self) -> Array:
+        """The values, as a read-only view."""
+        return self._view
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._data.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self._data.dtype
+
+    @property
+    def size(self) -> int:
+        return self._data.size
+
+    @contextmanager
+    def writing(self) -> Iterator[Array]:
+        """The values as a writable array, for in-place updates; counts up the version after."""
+        try:
+            yield self._data
+        finally:
+            self.version += 1
+
+    def assign(self, value: ArrayLike, name: str = "value") -> None:
+        """Overwrite the values; `value` must have the same shape, and is cast to the dtype.
+
+        Raises ValueError for another shape, TypeError for values that are not real numbers.
+        """
+        new = np.asarray(value)
+        if new.dtype.kind not in "fiu":
+            raise TypeError(f"{name}: expected real numbers, got an array of {new.dtype}")
+        if new.shape != self.shape:
+            raise ValueError(f"{name}: expected shape {self.shape}, got {new.shape}")
+        with self.writing() as data:
+            data[...] = new
+
+    def add_grad(self, grad: Array) -> None:
+        """Add `grad` (same shape and dtype, not used by the caller afterwards) to ``.grad``."""
+        with self._lock:
+            if self.grad is None:
+                self.grad = grad
+            else:
+                self.grad = self.grad + grad
+
+    def zero_grad(self) -> None:
+        """Forget the gradient."""
+        self.grad = None
+
+    # A lock can be neither pickled nor deep-copied, so only the values travel.
+    def __reduce__(self) -> tuple[type[Parameter], tuple[Array]]:
+        return (Parameter, (self._data,))
+
+    def __repr__(self) -> str:
+        return f"Parameter(shape={self.shape}, dtype={self.dtype})"
+
+
+def uniform(
+    shape: tuple[int, ...], bound: float, dtype: np.dtype, rng: np.random.Generator
+) -> Array:
+    """Values from U(-bound, bound)."""
+    return rng.uniform(-bound, bound, shape).astype(dtype)
+
+
+def glorot_uniform(shape: tuple[int, int], dtype: np.dtype, rng: np.random.Generator) -> Array:
+    """U(-a, a) with a = sqrt(6 / (rows + columns)) (Glorot and Bengio 2010)."""
+    return uniform(shape, float(np.sqrt(6.0 / sum(shape))), dtype, rng)
