@@ -40,7 +40,7 @@ class Layer:
         raise NotImplementedError
 
     def config(self) -> dict[str, Any]:
-        """The constructor's arguments, as JSON can hold them; ``type(layer)(**config)`` is alike."""
+        """The constructor's arguments, for JSON; ``type(layer)(**config)`` makes a layer alike."""
         raise NotImplementedError
 
     def parameters(self) -> dict[str, Parameter]:
@@ -131,3 +131,43 @@ def check_input(x: Any, shape: tuple[int | None, ...], dtype: np.dtype, axes: st
     if not fits:
         raise ValueError(f"x: expected {axes}, got {array.shape}")
     return array
+
+
+def single_use(
+    pullback: Callable[[Array], Any], shape: tuple[int, ...], dtype: np.dtype
+) -> Callable[[Array], Any]:
+    """`pullback` with its argument checked, to be called once: that lets go of what it keeps.
+
+    Raises ValueError or TypeError for a dy of another shape or dtype, without counting that as
+    the call, and RuntimeError at a second call.
+    """
+    held = [pullback]
+
+    def checked(dy: Array) -> Any:
+        array = np.asarray(dy)
+        if array.shape != shape:
+            raise ValueError(f"dy: expected shape {shape}, got {array.shape}")
+        if array.dtype != dtype:
+            raise TypeError(
+                f"dy: expected {dtype}, got {array.dtype}; convert with dy.astype({dtype.name!r})"
+            )
+        try:
+            once = held.pop()  # atomic: of several threads one gets it
+        except IndexError:
+            raise RuntimeError("pullback: called a second time; call vjp again") from None
+        return once(array)
+
+    return checked
+
+
+def check_seed(seed: Any) -> int | None:
+    """`seed` as None or an int from 0, or an error that names it."""
+    if seed is None:
+        return None
+    try:
+        number = operator.index(seed)
+    except TypeError:
+        raise TypeError(f"seed: expected None or an integer from 0, got {seed!r}") from None
+    if isinstance(seed, bool) or number < 0:
+        raise ValueError(f"seed: expected None or an integer from 0, got {seed!r}")
+    return number

@@ -1,0 +1,25 @@
+"""The sdist and the wheel hold what they should, and nothing else."""
+
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+folder = Path(sys.argv[1])
+(sdist,), (wheel,) = folder.glob("*.tar.gz"), folder.glob("*.whl")
+with tarfile.open(sdist) as archive:
+    source = [name.split("/", 1)[-1] for name in archive.getnames()]
+with zipfile.ZipFile(wheel) as archive:
+    built = {info.filename: info.file_size for info in archive.infolist()}
+
+for name in ("csrc/fastrnn.h", "csrc/kernels/vec.inc", "fastrnn/_core.pyx", "fastrnn/_core.pxd"):
+    assert name in source, f"the sdist lacks {name}"
+for names in (source, built):
+    folders = ("tests/", "bench/", "build/")
+    wrong = [n for n in names if n.endswith((".o", ".a")) or n.startswith(folders)]
+    assert not wrong, f"not to be shipped: {wrong}"
+assert any(n.endswith("py.typed") for n in built)
+assert any("_core" in n and ".so" in n for n in built)
+size = sum(built.values())
+assert size < 3e6, f"installed size: {size:,} bytes"
+print(f"sdist {sdist.stat().st_size:,} bytes; wheel {wheel.stat().st_size:,}, installed {size:,}")

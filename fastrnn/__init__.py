@@ -1,0 +1,44 @@
+"""fastrnn: fused LSTM, GRU and RNN for CPUs, forward and BPTT, behind a thin NumPy API."""
+
+__version__ = "0.1.0"
+
+from fastrnn.config import get_include, get_num_threads, set_num_threads, show_config
+from fastrnn.layers.dense import Dense
+from fastrnn.layers.dropout import Dropout
+from fastrnn.layers.embedding import Embedding
+from fastrnn.layers.recurrent import GRU, LSTM, RNN
+from fastrnn.losses import (
+    BinaryCrossentropy,
+    CategoricalCrossentropy,
+    MeanSquaredError,
+    SparseCategoricalCrossentropy,
+)
+from fastrnn.models import Sequential
+from fastrnn.models import load as load
+from fastrnn.optimizers import SGD, Adam, RMSprop, clip_by_global_norm, clip_by_value
+from fastrnn.parameter import Parameter
+
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "SGD",
+    "Adam",
+    "BinaryCrossentropy",
+    "CategoricalCrossentropy",
+    "Dense",
+    "Dropout",
+    "Embedding",
+    "MeanSquaredError",
+    "Parameter",
+    "RMSprop",
+    "Sequential",
+    "SparseCategoricalCrossentropy",
+    "clip_by_global_norm",
+    "clip_by_value",
+    "get_include",
+    "get_num_threads",
+    "load",
+    "set_num_threads",
+    "show_config",
+]

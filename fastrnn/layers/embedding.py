@@ -1,0 +1,89 @@
+"""Embedding: from integer ids to rows of a trainable table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from fastrnn.layers.base import Layer, check_dtype, check_seed, check_size, single_use
+from fastrnn.parameter import Array, Parameter, uniform
+
+
+class Embedding(Layer):
+    """y[...] = weight[x[...]] for integer ids x of any shape; y is (..., embedding_dim).
+
+    ``weight`` (num_embeddings, embedding_dim) starts as U(-0.05, 0.05). Raises TypeError for ids
+    that are not integers, ValueError for an id out of range or no ids at all.
+    """
+
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        *,
+        dtype: DTypeLike = "float32",
+        seed: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.num_embeddings = check_size(num_embeddings, "num_embeddings")
+        self.embedding_dim = check_size(embedding_dim, "embedding_dim")
+        self.dtype = check_dtype(dtype)
+        self.seed = check_seed(seed)
+        shape = (self.num_embeddings, self.embedding_dim)
+        self.weight = Parameter(uniform(shape, 0.05, self.dtype, np.random.default_rng(self.seed)))
+        self._parameters["weight"] = self.weight
+
+    def __call__(self, x: ArrayLike) -> Array:
+        """The rows of the table, shape (..., embedding_dim)."""
+        return np.take(self.weight.data, self._check(x), axis=0)
+
+    def vjp(self, x: ArrayLike) -> tuple[Array, Callable[[Array], None]]:
+        """The rows and their pullback: dy (..., embedding_dim) to None, ids having no gradient."""
+        ids = self._check(x)
+        y = np.take(self.weight.data, ids, axis=0)
+        # The ids are the caller's, who may reuse their memory before the pullback is called.
+        flat = ids.reshape(-1).astype(_narrowest(self.num_embeddings))
+
+        def pullback(dy: Array) -> None:
+            # Ids in order, equal ones side by side in their old order: a sum over each run, always
+            # taken in the same order.
+            order = np.argsort(flat, kind="stable")
+            ordered = flat[order]
+            starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
+            rows = np.take(dy.reshape(-1, self.embedding_dim), order, axis=0)
+            grad = np.zeros(self.weight.shape, self.dtype)
+            grad[ordered[starts]] = np.add.reduceat(rows, starts, axis=0)
+            self.weight.add_grad(grad)
+
+        return y, single_use(pullback, y.shape, self.dtype)
+
+    def _check(self, x: ArrayLike) -> NDArray[np.intp]:
+        ids = np.asarray(x)
+        if ids.dtype.kind not in "iu":
+            raise TypeError(f"x: expected integer ids, got {ids.dtype}")
+        if ids.size == 0:
+            raise ValueError(f"x: expected at least one id, got shape {ids.shape}")
+        low, high = ids.min(), ids.max()
+        if low < 0 or high >= self.num_embeddings:
+            bad = low if low < 0 else high
+            raise ValueError(f"x: expected ids from 0 to {self.num_embeddings - 1}, got {bad}")
+        return ids.astype(np.intp, copy=False)
+
+    def output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return (*input_shape, self.embedding_dim)
+
+    def config(self) -> dict[str, Any]:
+        return {
+            "num_embeddings": self.num_embeddings,
+            "embedding_dim": self.embedding_dim,
+            "dtype": self.dtype.name,
+            "seed": self.seed,
+        }
+
+
+def _narrowest(count: int) -> np.dtype:
+    """The smallest type that holds ids below `count`; 16 bits and less sort by radix."""
+    return np.min_scalar_type(count - 1)

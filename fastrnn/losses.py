@@ -1,0 +1,296 @@
+"""Losses with their gradients, and the softmax and sigmoid under them.
+
+Names, defaults and meaning are Keras's: a loss is the mean over every entry of the batch (over
+every label, for the categorical ones), and without ``from_logits=True`` a cross-entropy takes
+probabilities, which it clips to [1e-7, 1 - 1e-7]. NaN among the predictions makes the loss NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar, cast
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastrnn.parameter import Array
+
+EPSILON = 1e-7
+TOLERANCE = 1e-5  # how far rounding may take a probability out of [0, 1]
+
+
+class Loss:
+    """Base of the losses; a subclass says in `_forward` what it computes.
+
+    Calling gives the loss, `vjp` the loss and its gradient. All raise TypeError for a dtype and
+    ValueError for a shape or a value that does not fit, naming ``y_true`` or ``y_pred``.
+    """
+
+    name: ClassVar[str]
+
+    def __call__(self, y_true: ArrayLike, y_pred: ArrayLike) -> float:
+        with np.errstate(over="ignore", invalid="ignore"):
+            return self._forward(y_true, check_predictions(y_pred))[0]
+
+    def vjp(self, y_true: ArrayLike, y_pred: ArrayLike) -> tuple[float, Array]:
+        """The loss and its gradient with respect to `y_pred`, of `y_pred`'s shape and dtype."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            loss, gradient = self._forward(y_true, check_predictions(y_pred))
+            return loss, gradient()
+
+    def _forward(self, y_true: ArrayLike, y_pred: Array) -> tuple[float, Callable[[], Array]]:
+        """The loss, and what computes the gradient when it is wanted (once: it reuses memory)."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+
+class _Crossentropy(Loss):
+    def __init__(self, from_logits: bool = False) -> None:
+        if not isinstance(from_logits, bool | np.bool_):
+            raise TypeError(f"from_logits: expected True or False, got {from_logits!r}")
+        self.from_logits = bool(from_logits)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(from_logits={self.from_logits})"
+
+
+class SparseCategoricalCrossentropy(_Crossentropy):
+    """Minus the log-probability of the right class, given as an integer.
+
+    `y_true` holds class numbers, shape (...) or (..., 1); `y_pred` is (..., classes): logits, or
+    probabilities, which are divided by their sum.
+    """
+
+    name = "sparse_categorical_crossentropy"
+
+    def _forward(self, y_true: ArrayLike, y_pred: Array) -> tuple[float, Callable[[], Array]]:
+        labels = check_labels(y_true, y_pred)
+        rows = _rows(y_pred)
+        count = len(rows)
+        # Where in the flattened rows each row's own label stands.
+        at = labels + np.arange(0, rows.size, rows.shape[1])
+        picked = rows.reshape(-1)[at].astype(np.float64)
+        if self.from_logits:
+            top, exps, total = _exp_parts(rows)
+            loss = _mean(np.log(total) - (picked - top))
+
+            def gradient() -> Array:
+                np.multiply(exps, _column(1.0 / (count * total), rows), out=exps)
+                exps.reshape(-1)[at] -= 1.0 / count
+                return exps.reshape(y_pred.shape)
+        else:
+            total = _probability_totals(rows)
+            clipped, inside = _clip(picked / total)
+            loss = -_mean(np.log(clipped))
+
+            def gradient() -> Array:
+                grad = np.empty_like(rows)
+                grad[...] = _column(inside / (count * total), rows)
+                grad.reshape(-1)[at] -= inside / (count * total * clipped)
+                return grad.reshape(y_pred.shape)
+
+        return loss, gradient
+
+
+class CategoricalCrossentropy(_Crossentropy):
+    """Cross-entropy between two distributions over classes, both (..., classes).
+
+    `y_true` is one-hot or a distribution; `y_pred` logits, or probabilities, which are divided by
+    their sum.
+    """
+
+    name = "categorical_crossentropy"
+
+    def _forward(self, y_true: ArrayLike, y_pred: Array) -> tuple[float, Callable[[], Array]]:
+        targets = _rows(_check_unit(check_targets(y_true, y_pred), "y_true"))
+        rows = _rows(y_pred)
+        count = len(rows)
+        if self.from_logits:
+            top, exps, total = _exp_parts(rows)
+            weight = targets.sum(axis=1, dtype=np.float64)
+            logits = np.einsum("ij,ij->i", targets, rows, dtype=np.float64)
+            loss = _mean(weight * (np.log(total) + top) - logits)
+
+            def gradient() -> Array:
+                np.multiply(exps, _column(weight / total, rows), out=exps)
+                np.subtract(exps, targets, out=exps)
+                np.divide(exps, count, out=exps)
+                return exps.reshape(y_pred.shape)
+        else:
+            total = _probability_totals(rows)
+            probs = rows / _column(total, rows)
+            clipped, inside = _clip(probs)
+            loss = -float(np.sum(targets * np.log(clipped), dtype=np.float64)) / count
+
+            def gradient() -> Array:
+                grad = inside * targets / clipped
+                np.subtract(np.einsum("ij,ij->i", grad, probs)[:, None], grad, out=grad)
+                np.divide(grad, _column(count * total, rows), out=grad)
+                return grad.reshape(y_pred.shape)
+
+        return loss, gradient
+
+
+class BinaryCrossentropy(_Crossentropy):
+    """Cross-entropy of yes-or-no targets (0 to 1), each entry of `y_pred` on its own.
+
+    The shapes are the same, except that one of them may have a last axis of 1 more.
+    """
+
+    name = "binary_crossentropy"
+
+    def _forward(self, y_true: ArrayLike, y_pred: Array) -> tuple[float, Callable[[], Array]]:
+        targets = _check_unit(check_targets(y_true, y_pred), "y_true")
+        if self.from_logits:
+            # -t log σ(x) - (1-t) log(1-σ(x)) = max(x, 0) - t x + log(1 + e^-|x|)
+            losses = np.maximum(y_pred, 0) - targets * y_pred + np.log1p(np.exp(-np.abs(y_pred)))
+
+            def gradient() -> Array:
+                return (sigmoid(y_pred.copy()) - targets) / y_pred.size
+        else:
+            clipped, inside = _clip(_check_unit(y_pred, "y_pred"))
+            losses = (targets - 1) * np.log1p(-clipped) - targets * np.log(clipped)
+
+            def gradient() -> Array:
+                return inside * (clipped - targets) / (clipped * (1 - clipped) * y_pred.size)
+
+        return _mean(losses), gradient
+
+
+class MeanSquaredError(Loss):
+    """The mean of (y_pred - y_true)²; shapes as in `BinaryCrossentropy`."""
+
+    name = "mean_squared_error"
+
+    def _forward(self, y_true: ArrayLike, y_pred: Array) -> tuple[float, Callable[[], Array]]:
+        difference = y_pred - check_targets(y_true, y_pred)
+        return _mean(np.square(difference)), lambda: difference * (2.0 / y_pred.size)
+
+
+_LOSSES: dict[str, type[Loss]] = {
+    "sparse_categorical_crossentropy": SparseCategoricalCrossentropy,
+    "categorical_crossentropy": CategoricalCrossentropy,
+    "binary_crossentropy": BinaryCrossentropy,
+    "mean_squared_error": MeanSquaredError,
+    "bce": BinaryCrossentropy,
+    "mse": MeanSquaredError,
+}
+
+
+NAMES = tuple(_LOSSES)
+
+
+def get(loss: str | Loss, *, from_logits: bool = False) -> Loss:
+    """The loss of that name (Keras's, "mse" too), or the object itself (callable, with `vjp`).
+
+    `from_logits` is for the cross-entropies among the names. Raises ValueError for an unknown
+    name and TypeError for another object.
+    """
+    if isinstance(loss, str):
+        if loss not in _LOSSES:
+            raise ValueError(f"loss: expected one of {', '.join(NAMES)}, got {loss!r}")
+        kind = _LOSSES[loss]
+        return kind(from_logits) if issubclass(kind, _Crossentropy) else kind()
+    if isinstance(loss, type) or not callable(loss) or not hasattr(loss, "vjp"):
+        raise TypeError(f"loss: expected a name or a loss object with vjp, got {loss!r}")
+    return loss
+
+
+def softmax(x: Array) -> Array:
+    """Overwrite `x` (..., classes), C-contiguous, with its softmax over the last axis."""
+    rows = x.reshape(-1, x.shape[-1])
+    np.subtract(rows, rows.max(axis=1, keepdims=True), out=rows)
+    np.exp(rows, out=rows)
+    np.divide(rows, rows.sum(axis=1, keepdims=True), out=rows)
+    return x
+
+
+def sigmoid(x: Array) -> Array:
+    """Overwrite `x` with 1 / (1 + e^-x)."""
+    np.negative(x, out=x)
+    with np.errstate(over="ignore"):  # e^-x = inf gives the right limit, 0
+        np.exp(x, out=x)
+    np.add(x, 1, out=x)
+    return cast(Array, np.reciprocal(x, out=x))
+
+
+def check_predictions(y_pred: ArrayLike) -> Array:
+    """`y_pred` as an array: not empty, of float32 or float64."""
+    array = np.asarray(y_pred)
+    if array.dtype not in (np.float32, np.float64):
+        raise TypeError(f"y_pred: expected float32 or float64, got {array.dtype}")
+    if array.ndim == 0 or array.size == 0:
+        raise ValueError(f"y_pred: expected at least one row of entries, got shape {array.shape}")
+    return cast(Array, array)
+
+
+def check_labels(y_true: ArrayLike, y_pred: Array) -> NDArray[np.intp]:
+    """`y_true`, class numbers for `y_pred` (..., classes), as a flat array."""
+    array = np.asarray(y_true)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"y_true: expected integer class numbers, got {array.dtype}")
+    leading, classes = y_pred.shape[:-1], y_pred.shape[-1]
+    if array.shape not in (leading, (*leading, 1)):
+        raise ValueError(
+            f"y_true: expected shape {leading}, class numbers for y_pred {y_pred.shape}, "
+            f"got {array.shape}"
+        )
+    low, high = array.min(), array.max()
+    if low < 0 or high >= classes:
+        bad = low if low < 0 else high
+        raise ValueError(f"y_true: expected class numbers from 0 to {classes - 1}, got {bad}")
+    return array.reshape(-1).astype(np.intp, copy=False)
+
+
+def check_targets(y_true: ArrayLike, y_pred: Array) -> Array:
+    """`y_true` in `y_pred`'s shape and dtype; a last axis of 1 may be missing or too many."""
+    array = np.asarray(y_true)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"y_true: expected real numbers, got {array.dtype}")
+    got, want = array.shape, y_pred.shape
+    if got != want and (*got, 1) != want and got != (*want, 1):
+        raise ValueError(f"y_true: expected shape {want} as y_pred has, got {got}")
+    return array.reshape(want).astype(y_pred.dtype, copy=False)
+
+
+def _check_unit(array: Array, name: str) -> Array:
+    low, high = float(array.min()), float(array.max())
+    if low < -TOLERANCE or high > 1 + TOLERANCE:
+        hint = "; logits need from_logits=True" if name == "y_pred" else ""
+        raise ValueError(f"{name}: expected values from 0 to 1, got {low:.6g} to {high:.6g}{hint}")
+    return array
+
+
+def _probability_totals(rows: Array) -> Array:
+    totals: Array = _check_unit(rows, "y_pred").sum(axis=1, dtype=np.float64)
+    if totals.min() <= 0:
+        raise ValueError("y_pred: expected probabilities, got a row that sums to 0")
+    return totals
+
+
+def _rows(array: Array) -> Array:
+    return np.ascontiguousarray(array.reshape(-1, array.shape[-1]))
+
+
+def _column(values: Array, rows: Array) -> Array:
+    return values.astype(rows.dtype)[:, None]
+
+
+def _exp_parts(rows: Array) -> tuple[Array, Array, Array]:
+    """Of each row: its maximum, exp(row - maximum), and the sum of those."""
+    top = rows.max(axis=1, keepdims=True)
+    exps = rows - top
+    np.exp(exps, out=exps)
+    return top[:, 0].astype(np.float64), exps, exps.sum(axis=1).astype(np.float64)
+
+
+def _clip(probs: Array) -> tuple[Array, NDArray[np.bool_]]:
+    """The values clipped to [EPSILON, 1 - EPSILON], and where clipping left them alone."""
+    clipped = np.clip(probs, EPSILON, 1 - EPSILON)
+    return clipped, clipped == probs
+
+
+def _mean(losses: Array) -> float:
+    return float(np.mean(losses, dtype=np.float64))

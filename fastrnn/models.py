@@ -1,0 +1,244 @@
+"""Sequential: layers one after the other; and models read from files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastrnn import serialization
+from fastrnn.layers.base import Layer
+from fastrnn.layers.dense import Dense
+from fastrnn.layers.dropout import Dropout
+from fastrnn.layers.embedding import Embedding
+from fastrnn.layers.recurrent import GRU, LSTM, RNN
+from fastrnn.model import Model
+from fastrnn.parameter import Array
+
+KINDS: dict[str, type[Layer]] = {
+    kind.__name__: kind for kind in (Dense, Dropout, Embedding, GRU, LSTM, RNN)
+}
+
+State = list[Any]  # an entry per layer: what a recurrent layer takes and gives, None for others
+Shape = tuple[int | None, ...]
+
+
+class Sequential(Model):
+    """Layers one after the other.
+
+    Calling the model is inference, `vjp` is training; `run` and `step` are calls that take and
+    return the state: a list with an entry per layer, None for layers that have none. Parameters are
+    named by the layer's place and kind, and the layer's own name: ``0.embedding.weight``.
+    """
+
+    def __init__(self, layers: Iterable[Layer]) -> None:
+        """Raises ValueError where a layer does not fit the one before it."""
+        super().__init__()
+        self.layers = tuple(layers)
+        _check_layers(self.layers)
+        self._parameters = {
+            f"{place}.{type(layer).__name__.lower()}.{name}": parameter
+            for place, layer in enumerate(self.layers)
+            for name, parameter in layer.parameters().items()
+        }
+        dtypes = {parameter.dtype for parameter in self._parameters.values()}
+        if len(dtypes) > 1:
+            found = {name: str(p.dtype) for name, p in self._parameters.items()}
+            raise ValueError(f"layers: expected one dtype for all, got {found}")
+        self.dtype = dtypes.pop() if dtypes else np.dtype(np.float32)
+        last = self.layers[-1]
+        self.takes_ids = isinstance(self.layers[0], Embedding)
+        self.gives_logits = isinstance(last, Dense) and last.activation is None
+
+    def __call__(self, x: NDArray[Any], lengths: ArrayLike | None = None) -> Array:
+        """The last layer's output for `x`, (batch, ...); see `run` for the state too."""
+        return self.run(x, lengths=lengths)[0]
+
+    def run(
+        self, x: NDArray[Any], state: State | None = None, lengths: ArrayLike | None = None
+    ) -> tuple[Array, State]:
+        """Output and state after `x`, from `state` on (None: zeros), for inference."""
+        states = self._states(state)
+        for place, layer in enumerate(self.layers):
+            if layer.recurrent:
+                x, states[place] = layer(x, states[place], lengths)  # type: ignore[call-arg]
+            else:
+                x = layer(x)
+        return x, states
+
+    def vjp(
+        self, x: NDArray[Any], state: State | None = None, lengths: ArrayLike | None = None
+    ) -> tuple[tuple[Array, State], Callable[[Array], Array | None]]:
+        """``((output, state), pullback)``, for training.
+
+        ``pullback(doutput)`` adds to the parameters' gradients and returns the gradient of `x`
+        (None where `x` is integers). It may be called once; no gradient flows into `state`.
+        """
+        states = self._states(state)
+        pullbacks: list[Callable[[Array], Any]] = []
+        for place, layer in enumerate(self.layers):
+            if layer.recurrent:
+                (x, states[place]), pullback = layer.vjp(x, states[place], lengths)  # type: ignore[call-arg]
+            else:
+                x, pullback = layer.vjp(x)
+            pullbacks.append(pullback)
+
+        def all_pullbacks(doutput: Array) -> Array | None:
+            gradient: Array | None = doutput
+            for layer, pullback in zip(reversed(self.layers), reversed(pullbacks), strict=True):
+                gradient = pullback(gradient)[0] if layer.recurrent else pullback(gradient)
+            return gradient
+
+        return (x, states), all_pullbacks
+
+    def step(self, x_t: NDArray[Any], state: State) -> tuple[Array, State]:
+        """Output and state after one time step: `x_t` is (batch, features), or (batch,) of ids."""
+        states = self._states(state)
+        for place, layer in enumerate(self.layers):
+            if layer.recurrent:
+                x_t, states[place] = layer.step(x_t, states[place])  # type: ignore[attr-defined]
+            else:
+                x_t = layer(x_t)
+        return x_t, states
+
+    def initial_state(self, batch: int) -> State:
+        """The state before the first time step, zeros."""
+        return [
+            layer.initial_state(batch) if layer.recurrent else None  # type: ignore[attr-defined]
+            for layer in self.layers
+        ]
+
+    def _states(self, state: State | None) -> State:
+        """A copy of the list, to be filled with the states after the call."""
+        if state is None:
+            return [None] * len(self.layers)
+        if not isinstance(state, list | tuple) or len(state) != len(self.layers):
+            got = f"{len(state)}" if isinstance(state, Sequence) else type(state).__name__
+            raise ValueError(f"state: expected a list of {len(self.layers)} entries, got {got}")
+        return list(state)
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        for layer in self.layers:
+            input_shape = layer.output_shape(input_shape)
+        return input_shape
+
+    def config(self) -> dict[str, Any]:
+        """Kind and configuration of every layer; `from_config` makes a model of it."""
+        return {
+            "layers": [
+                {"kind": type(layer).__name__, "config": layer.config()} for layer in self.layers
+            ]
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Sequential:
+        """A model with the layers that `config` describes, freshly initialised.
+
+        Raises ValueError for anything that `config` would not have given.
+        """
+        described = config.get("layers")
+        if not isinstance(described, list):
+            raise ValueError("the description has no list of layers")
+        layers = []
+        for place, entry in enumerate(described):
+            try:
+                layers.append(KINDS[entry["kind"]](**entry["config"]))
+            except KeyError as error:
+                raise ValueError(f"layers[{place}]: {error.args[0]!r} is not known") from None
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"layers[{place}]: {error}") from None
+        return cls(layers)
+
+    def summary(self) -> None:
+        """Print a table of the layers: output shapes (None: any size) and parameters."""
+        rows = [("layer", "output shape", "parameters")]
+        shape = _input_shape(self.layers)
+        for place, layer in enumerate(self.layers):
+            shape = layer.output_shape(shape)
+            size = sum(parameter.size for parameter in layer.parameters().values())
+            rows.append((f"{place}  {type(layer).__name__}", str(shape), f"{size:,}"))
+        widths = [max(len(row[column]) for row in rows) + 3 for column in range(3)]
+        lines = [f"{a:<{widths[0]}}{b:<{widths[1]}}{c:>{widths[2]}}" for a, b, c in rows]
+        rule = "-" * sum(widths)
+        print("\n".join(["Sequential", rule, lines[0], rule, *lines[1:], rule]))
+        total = sum(parameter.size for parameter in self._parameters.values())
+        second = sum(p.size for name, p in self._parameters.items() if ".bias_hh_" in name)
+        print(f"{total:,} parameters, {total * self.dtype.itemsize:,} bytes")
+        if second:
+            print(f"{total - second:,} without the {second:,} of the second bias vectors")
+
+
+def load(path: str | os.PathLike[str]) -> Sequential:
+    """The model in a file that `Sequential.save` wrote.
+
+    Raises OSError where the file cannot be read, ValueError with its name and the reason where it
+    is truncated, of another kind, of a newer version, or describes an unknown layer.
+    """
+    return build(path, serialization.read(path))
+
+
+def build(path: str | os.PathLike[str], content: serialization.ModelFile) -> Sequential:
+    """The model that `content`, read from `path`, describes; ValueError as `load`."""
+    try:
+        kind = content.description.get("kind")
+        if kind != "Sequential":
+            raise ValueError(f"a model of kind {kind!r} is not known")
+        model = Sequential.from_config(content.description)
+        for name, parameter in model.parameters().items():
+            found = content.tensors.get(name, parameter.data).dtype
+            if found != parameter.dtype:
+                raise ValueError(f"{name}: expected {parameter.dtype}, got {found}")
+        model.load_state_dict(content.tensors)
+    except (TypeError, ValueError, MemoryError) as error:
+        raise ValueError(f"{path}: {error}") from None
+    return model
+
+
+def _check_layers(layers: tuple[Layer, ...]) -> None:
+    """Raise TypeError or ValueError where `layers` do not make a model."""
+    if not layers:
+        raise ValueError("layers: expected at least one, got none")
+    for place, layer in enumerate(layers):
+        name = f"layers[{place}], {type(layer).__name__}"
+        if not isinstance(layer, Layer) or isinstance(layer, Model):
+            raise TypeError(f"{name}: expected a layer such as LSTM or Dense")
+        if any(layer is other for other in layers[:place]):
+            raise ValueError(f"{name}: the same layer stands in the list before")
+        if isinstance(layer, Embedding) and place > 0:
+            raise ValueError(f"{name}: takes ids, so it can only be the first layer")
+        if not getattr(layer, "batch_first", True):
+            raise ValueError(f"{name}: expected batch_first=True, as a model's arrays are")
+    shape = _input_shape(layers)
+    for place, layer in enumerate(layers):
+        before = f"layers[{place - 1}], {type(layers[place - 1]).__name__},"
+        name = f"layers[{place}], {type(layer).__name__}"
+        features = _features(layer)
+        if layer.recurrent and len(shape) != 3:
+            raise ValueError(
+                f"{name}: expected a sequence, but {before} gives {shape}; "
+                "return_sequences=True gives every time step"
+            )
+        if features is not None and features != shape[-1]:
+            raise ValueError(
+                f"{name}: expected {features} features, but {before} gives {shape[-1]}"
+            )
+        shape = layer.output_shape(shape)
+
+
+def _input_shape(layers: tuple[Layer, ...]) -> Shape:
+    """What the model takes: ids, sequences of features or features; None for any size."""
+    if isinstance(layers[0], Embedding):
+        return (None, None)
+    features = next((size for layer in layers if (size := _features(layer)) is not None), None)
+    if any(layer.recurrent for layer in layers):
+        return (None, None, features)
+    return (None, features)
+
+
+def _features(layer: Layer) -> int | None:
+    """The size of the last axis that `layer` takes, None where it takes any."""
+    size: int | None = getattr(layer, "input_size", getattr(layer, "in_features", None))
+    return size

@@ -1,0 +1,33 @@
+"""Fixtures shared by the tests: every instruction set of the machine, both dtypes."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+import fastrnn as fr
+from fastrnn import _core, config
+
+
+@pytest.fixture(params=_core.isas())
+def isa(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Runs a test once for each instruction set that this machine has."""
+    with config.using(isa=request.param):
+        yield request.param
+
+
+@pytest.fixture(params=["float32", "float64"])
+def dtype(request: pytest.FixtureRequest) -> np.dtype:
+    return np.dtype(request.param)
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(20261121)
+
+
+@pytest.fixture
+def restore_threads() -> Iterator[None]:
+    before = fr.get_num_threads()
+    yield
+    fr.set_num_threads(before)

@@ -1,0 +1,364 @@
+"""The C kernels of one layer and direction against reference.py, and against themselves."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastrnn as fr
+from fastrnn import _core, reference
+
+# B, T, I, H: one of everything, odd sizes, tails of every vector length, more than one sum block.
+SIZES = [
+    (1, 1, 1, 1),
+    (3, 5, 2, 3),
+    (2, 4, 7, 17),
+    (13, 3, 5, 100),
+    (1, 9, 20, 130),
+    (40, 8, 33, 24),
+]
+BOUND = {"float32": 3e-6, "float64": 1e-14}
+
+
+@dataclass
+class Case:
+    """Inputs of a layer, and what a run gives, by name."""
+
+    cell: str
+    given: dict[str, Any]
+    lengths: Any
+    reverse: bool
+
+
+def make_case(
+    rng: np.random.Generator,
+    cell: str,
+    dtype: np.dtype,
+    size: tuple[int, int, int, int],
+    ragged: bool = False,
+    reverse: bool = False,
+    bias: bool = True,
+    state: bool = True,
+) -> Case:
+    B, T, I, H = size
+    rows = reference.CELLS[cell].gates * H
+
+    def normal(*shape: int) -> Any:
+        return rng.standard_normal(shape).astype(dtype)
+
+    lstm = cell == "lstm"
+    given = {
+        "x": normal(B, T, I),
+        "h0": normal(B, H) if state else None,
+        "c0": normal(B, H) if state and lstm else None,
+        "w_ih": normal(rows, I) / np.sqrt(I).astype(dtype),
+        "w_hh": normal(rows, H) / np.sqrt(H).astype(dtype),
+        "b_ih": normal(rows) if bias else None,
+        "b_hh": normal(rows) if bias else None,
+        "dy": normal(B, T, H),
+        "dh_n": normal(B, H) if state else None,
+        "dc_n": normal(B, H) if state and lstm else None,
+    }
+    lengths = rng.integers(0, T + 1, B) if ragged else None
+    return Case(cell, given, lengths, reverse)
+
+
+def by_reference(case: Case) -> dict[str, Any]:
+    g = case.given
+    y, h_n, c_n, tape = reference.forward(
+        case.cell, g["x"], g["h0"], g["c0"], g["w_ih"], g["w_hh"], g["b_ih"], g["b_hh"],
+        case.lengths, case.reverse,
+    )  # fmt: skip
+    grads = reference.backward(tape, g["dy"], g["dh_n"], g["dc_n"])
+    return {"y": y, "h_n": h_n, "c_n": c_n, **grads}
+
+
+def by_kernels(case: Case, gemm: str = "native", training: bool = True) -> dict[str, Any]:
+    """Outputs are filled with NaN before, so that what is not written shows."""
+    g = case.given
+    B, T, _ = g["x"].shape
+    H, dtype = g["w_hh"].shape[1], g["x"].dtype
+
+    def empty(*shape: int) -> Any:
+        return np.full(shape, np.nan, dtype)
+
+    lstm = case.cell == "lstm"
+    pack = _core.Pack(
+        case.cell, g["w_ih"], g["w_hh"], g["b_ih"], g["b_hh"], training, gemm == "numpy"
+    )
+    lengths = None if case.lengths is None else case.lengths.astype(np.int64)
+    out = {"y": empty(B, T, H), "h_n": empty(B, H), "c_n": empty(B, H) if lstm else None}
+    tape = _core.forward(
+        pack, g["x"], lengths, case.reverse, g["h0"], g["c0"], out["y"], out["h_n"], out["c_n"],
+        training,
+    )  # fmt: skip
+    if not training:
+        return out
+    assert tape is not None
+    biased = g["b_ih"] is not None
+    grads = {
+        "dx": empty(*g["x"].shape),
+        "dh0": empty(B, H),
+        "dc0": empty(B, H) if lstm else None,
+        "dw_ih": empty(*g["w_ih"].shape),
+        "dw_hh": empty(*g["w_hh"].shape),
+        "db_ih": empty(len(g["w_ih"])) if biased else None,
+        "db_hh": empty(len(g["w_ih"])) if biased else None,
+    }
+    _core.backward(tape, g["dy"], g["dh_n"], g["dc_n"], *grads.values())
+    return {**out, **grads}
+
+
+def assert_close(got: dict[str, Any], want: dict[str, Any]) -> None:
+    for name, value in got.items():
+        if value is None:
+            continue
+        error = np.max(np.abs(value - want[name]), initial=0) / (1 + np.abs(want[name]).max())
+        assert error <= BOUND[str(value.dtype)], (name, error)
+
+
+def assert_same_bits(a: dict[str, Any], b: dict[str, Any]) -> None:
+    for name in a:
+        if a[name] is not None:
+            assert a[name].tobytes() == b[name].tobytes(), name
+
+
+@pytest.mark.parametrize("cell", reference.CELLS)
+@pytest.mark.parametrize("size", SIZES)
+def test_kernels_agree_with_the_reference(
+    isa: str, dtype: np.dtype, cell: str, size: tuple[int, int, int, int], rng: Any
+) -> None:
+    flags = (False, True)
+    for ragged, reverse, gemm in itertools.product(flags, flags, ("native", "numpy")):
+        case = make_case(rng, cell, dtype, size, ragged, reverse)
+        assert_close(by_kernels(case, gemm), by_reference(case))
+
+
+@pytest.mark.parametrize("cell", reference.CELLS)
+def test_kernels_without_bias_and_state(isa: str, dtype: np.dtype, cell: str, rng: Any) -> None:
+    case = make_case(rng, cell, dtype, (3, 4, 5, 19), bias=False, state=False)
+    g = {k: v for k, v in case.given.items()}
+    zeros = np.zeros((3, 19), dtype)
+    want = by_reference(
+        Case(cell, {**g, "h0": zeros, "c0": zeros if cell == "lstm" else None}, None, False)
+    )
+    assert_close(by_kernels(case), want)
+
+
+@pytest.mark.parametrize("cell", reference.CELLS)
+def test_gradients_are_the_differences_of_the_outputs(isa: str, cell: str, rng: Any) -> None:
+    """Central differences in float64 of the kernels' own forward pass, along random directions."""
+    case = make_case(rng, cell, np.dtype("float64"), (3, 5, 4, 17), ragged=True)
+    g = case.given
+    grads = by_kernels(case)
+
+    def loss(values: dict[str, Any]) -> float:
+        out = by_kernels(Case(cell, values, case.lengths, False), training=False)
+        total = np.vdot(out["y"], g["dy"]) + np.vdot(out["h_n"], g["dh_n"])
+        return float(total + (np.vdot(out["c_n"], g["dc_n"]) if out["c_n"] is not None else 0))
+
+    step = 1e-6
+    for name in ("x", "h0", "c0", "w_ih", "w_hh", "b_ih", "b_hh"):
+        if g[name] is None:
+            continue
+        direction = rng.standard_normal(g[name].shape)
+        up = loss({**g, name: g[name] + step * direction})
+        down = loss({**g, name: g[name] - step * direction})
+        want = (up - down) / (2 * step)
+        got = float(np.vdot(grads["d" + name], direction))
+        assert abs(got - want) <= 1e-7 * (1 + abs(want)), name
+
+
+@pytest.mark.parametrize("cell", reference.CELLS)
+def test_strides_do_not_matter(isa: str, dtype: np.dtype, cell: str, rng: Any) -> None:
+    """Time first, every other step of a longer array, backwards, a slice of wider features."""
+    case = make_case(rng, cell, dtype, (4, 6, 5, 19))
+    want = by_kernels(case)
+    x, dy = case.given["x"], case.given["dy"]
+
+    def variants(a: Any) -> list[Any]:
+        B, T, F = a.shape
+        time_first = np.ascontiguousarray(a.transpose(1, 0, 2)).transpose(1, 0, 2)
+        wide = np.full((B, 2 * T, F + 3), np.nan, a.dtype)
+        wide[:, ::2, 1 : F + 1] = a
+        backwards = np.ascontiguousarray(a[::-1, ::-1])[::-1, ::-1]
+        return [time_first, wide[:, ::2, 1 : F + 1], backwards]
+
+    for x_, dy_ in zip(variants(x), variants(dy), strict=True):
+        got = by_kernels(Case(cell, {**case.given, "x": x_, "dy": dy_}, None, False))
+        assert_same_bits(got, want)
+
+
+# --- The same bits (native products) ------------------------------------------------------------
+
+VECTOR_ISAS = [name for name in _core.isas() if name != "generic"]
+BITS_SIZES = [(1, 7, 9, 130), (29, 11, 33, 100), (37, 5, 40, 16)]
+
+
+@pytest.mark.usefixtures("restore_threads")
+@pytest.mark.parametrize("ragged", [False, True])
+@pytest.mark.parametrize("size", BITS_SIZES)
+@pytest.mark.parametrize("cell", reference.CELLS)
+def test_same_bits_on_any_threads_and_instruction_set(
+    dtype: np.dtype, cell: str, size: tuple[int, int, int, int], ragged: bool, rng: Any
+) -> None:
+    case = make_case(rng, cell, dtype, size, ragged)
+    runs = []
+    for isa, threads in itertools.product(VECTOR_ISAS, (1, 2, 3)):
+        with fr.config.using(isa=isa):
+            fr.set_num_threads(threads)
+            runs.append(by_kernels(case))
+    for run in runs[1:]:
+        assert_same_bits(run, runs[0])
+
+
+@pytest.mark.parametrize("cell", reference.CELLS)
+def test_same_bits_for_a_row_alone_or_in_a_batch(
+    isa: str, dtype: np.dtype, cell: str, rng: Any
+) -> None:
+    case = make_case(rng, cell, dtype, (15, 6, 33, 50), ragged=True)
+    whole = by_kernels(case)
+    by_row = {"x", "h0", "c0", "dy", "dh_n", "dc_n"}
+    for part in (slice(0, 1), slice(3, 5), slice(4, 15), slice(14, 15)):
+        given = {k: v[part] if k in by_row and v is not None else v for k, v in case.given.items()}
+        run = by_kernels(Case(cell, given, case.lengths[part], False))
+        for name in ("y", "h_n", "c_n", "dx", "dh0", "dc0"):
+            if run[name] is not None:
+                assert run[name].tobytes() == whole[name][part].tobytes(), name
+
+
+@pytest.mark.parametrize("cell", reference.CELLS)
+def test_same_bits_in_inference_training_and_step_by_step(
+    isa: str, dtype: np.dtype, cell: str, rng: Any
+) -> None:
+    case = make_case(rng, cell, dtype, (3, 9, 33, 50))
+    whole = by_kernels(case)
+    inference = by_kernels(case, training=False)
+    assert_same_bits(inference, {k: whole[k] for k in inference})
+    given = dict(case.given)
+    for begin, end in ((0, 1), (1, 2), (2, 7), (7, 9)):
+        given["x"] = case.given["x"][:, begin:end]
+        part = by_kernels(Case(cell, given, None, False), training=False)
+        assert part["y"].tobytes() == whole["y"][:, begin:end].tobytes()
+        given["h0"], given["c0"] = part["h_n"], part["c_n"]
+    assert given["h0"].tobytes() == whole["h_n"].tobytes()
+
+
+@pytest.mark.parametrize("cell", reference.CELLS)
+def test_padding_is_neither_read_nor_left_unwritten(isa: str, cell: str, rng: Any) -> None:
+    case = make_case(rng, cell, np.dtype("float32"), (6, 7, 5, 18))
+    case.lengths = np.array([7, 0, 3, 7, 1, 5])
+    clean = by_kernels(case)
+    for row, length in enumerate(case.lengths):
+        case.given["x"][row, length:] = np.nan
+        case.given["dy"][row, length:] = np.nan
+        assert not clean["y"][row, length:].any()
+        assert not clean["dx"][row, length:].any()
+    assert_same_bits(by_kernels(case), clean)
+
+
+# --- Special values -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cell", reference.CELLS)
+def test_nan_reaches_the_output_of_its_row_alone(
+    isa: str, dtype: np.dtype, cell: str, rng: Any
+) -> None:
+    case = make_case(rng, cell, dtype, (4, 5, 3, 17))
+    clean = by_kernels(case, training=False)["y"]
+    case.given["x"][2, 3, 1] = np.nan
+    y = by_kernels(case, training=False)["y"]
+    assert np.isnan(y[2, 3:]).all()
+    y[2, 3:] = clean[2, 3:]
+    assert y.tobytes() == clean.tobytes()
+
+
+def test_denormals_are_flushed_and_the_callers_mode_kept(isa: str) -> None:
+    tiny = np.full((1, 3), 1e-40, np.float32)
+    assert (tiny * np.float32(0.5) != 0).all()
+    weight, zero = np.eye(3, dtype=np.float32), np.zeros((3, 3), np.float32)
+    pack = _core.Pack("rnn_relu", weight, zero, None, None, False, False)
+    y = np.empty((1, 1, 3), np.float32)
+    _core.forward(pack, tiny[None], None, False, None, None, y, None, None, False)
+    if isa != "generic":
+        assert not y.any()
+    assert (tiny * np.float32(0.5) != 0).all(), "the caller's floating-point mode was changed"
+
+
+# --- The seam's checks --------------------------------------------------------------------------
+
+
+def test_the_seam_refuses_what_does_not_fit(rng: Any) -> None:
+    case = make_case(rng, "gru", np.dtype("float32"), (2, 3, 4, 5))
+    g = case.given
+    pack = _core.Pack("gru", g["w_ih"], g["w_hh"], g["b_ih"], g["b_hh"], True, False)
+    y = np.empty((2, 3, 5), np.float32)
+
+    def run(**changed: Any) -> Any:
+        a = {"x": g["x"], "lengths": None, "h0": None, "y": y, "h_n": None, **changed}
+        return _core.forward(pack, a["x"], a["lengths"], False, a["h0"], None, a["y"], a["h_n"],
+                             None, True)  # fmt: skip
+
+    with pytest.raises(ValueError, match=r"x: expected shape \(2, 3, 4\), got \(2, 3, 5\)"):
+        run(x=np.zeros((2, 3, 5), np.float32))
+    with pytest.raises(TypeError, match="x: expected float32, got float64"):
+        run(x=g["x"].astype(np.float64))
+    with pytest.raises(ValueError, match="x: expected the last axis to be contiguous"):
+        run(x=np.zeros((2, 3, 8), np.float32)[:, :, ::2])
+    with pytest.raises(ValueError, match="h0: expected a C-contiguous array"):
+        run(h0=np.zeros((2, 10), np.float32)[:, :5])
+    with pytest.raises(ValueError, match=r"lengths: expected shape \(2,\), got \(3,\)"):
+        run(lengths=np.zeros(3, np.int64))
+    with pytest.raises(ValueError, match="bad argument"):
+        run(lengths=np.array([1, 4]))
+    frozen = y.copy()
+    frozen.flags.writeable = False
+    with pytest.raises(ValueError, match="y: expected a writable array"):
+        run(y=frozen)
+    shared = np.zeros((2, 3, 5), np.float32)
+    with pytest.raises(ValueError, match="y: expected memory of its own, got some of x's"):
+        run(x=shared[:, :, :4], y=shared)
+    with pytest.raises(ValueError, match=r"w_hh: expected shape"):
+        _core.Pack("gru", g["w_ih"], g["w_hh"][:4].copy(), None, None, True, False)
+
+
+def test_a_tape_serves_once(rng: Any) -> None:
+    case = make_case(rng, "lstm", np.dtype("float32"), (2, 3, 4, 5))
+    g = case.given
+    pack = _core.Pack("lstm", g["w_ih"], g["w_hh"], None, None, True, False)
+    y = np.empty((2, 3, 5), np.float32)
+    tape = _core.forward(pack, g["x"], None, False, None, None, y, None, None, True)
+    assert tape is not None
+    _core.backward(tape, g["dy"], *[None] * 9)
+    with pytest.raises(RuntimeError, match="consumed"):
+        _core.backward(tape, g["dy"], *[None] * 9)
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 1), (5, 7, 3), (64, 70, 300), (3, 1030, 40), (100, 1, 17)]
+)
+def test_matmul(isa: str, dtype: np.dtype, shape: tuple[int, int, int], rng: Any) -> None:
+    m, k, n = shape
+    a = rng.standard_normal((m, k)).astype(dtype)
+    b = rng.standard_normal((k, n)).astype(dtype)
+    want = a.astype(np.float64) @ b.astype(np.float64)
+    for left, right in itertools.product((a, a.T.copy().T), (b, b.T.copy().T)):
+        got = _core.matmul(left, right)
+        assert np.abs(got - want).max() <= BOUND[dtype.name] * np.sqrt(k) * 3
+
+
+@pytest.mark.usefixtures("restore_threads")
+def test_matmul_has_the_same_bits_on_any_threads(dtype: np.dtype, rng: Any) -> None:
+    a = rng.standard_normal((300, 513)).astype(dtype)
+    b = rng.standard_normal((513, 65)).astype(dtype)
+    for left, right in ((a, b), (a, b.T.copy().T), (a.T.copy().T, b)):
+        results = set()
+        for isa, threads in itertools.product(VECTOR_ISAS, (1, 2, 3)):
+            with fr.config.using(isa=isa):
+                fr.set_num_threads(threads)
+                results.add(_core.matmul(left, right).tobytes())
+        assert len(results) == 1
