@@ -359,3 +359,10 @@ def test_further_errors() -> None:
                 make(wrong)
     with pytest.raises(ValueError, match=r"input_shape: expected \(..., 2\)"):
         Dense(2, 3).output_shape((None, 3))
+
+
+def test_enormous_sizes_are_refused_before_they_take_memory() -> None:
+    with pytest.raises(ValueError, match="num_embeddings: expected arrays of at most"):
+        Embedding(10**9, 10**9)
+    with pytest.raises(ValueError, match="out_features: expected arrays of at most"):
+        Dense(10**9, 10**9)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
@@ -92,6 +93,18 @@ def check_size(value: Any, name: str) -> int:
     if isinstance(value, bool) or not 1 <= size < 2**31:
         raise ValueError(f"{name}: expected an integer from 1 to 2147483647, got {value!r}")
     return size
+
+
+# Entries of one array of parameters or state: more is taken for a mistake, before it takes all memory.
+MAX_ENTRIES = 2**30
+
+
+def check_entries(name: str, shape: tuple[int, ...]) -> None:
+    """Refuses a `shape` of more than MAX_ENTRIES, naming the argument that makes it so large."""
+    if math.prod(shape) > MAX_ENTRIES:
+        raise ValueError(
+            f"{name}: expected arrays of at most {MAX_ENTRIES:,} entries, got one of {shape}"
+        )
 
 
 def check_probability(value: Any, name: str) -> float:

@@ -12,6 +12,7 @@ from fastrnn import _core, config
 from fastrnn.layers.base import (
     Layer,
     check_dtype,
+    check_entries,
     check_input,
     check_seed,
     check_size,
@@ -60,6 +61,7 @@ class Dense(Layer):
         self.dtype = check_dtype(dtype)
         self.seed = check_seed(seed)
         shape = (self.out_features, self.in_features)
+        check_entries("out_features", shape)
         rng = np.random.default_rng(self.seed)
         self.weight = Parameter(glorot_uniform(shape, self.dtype, rng))
         self.bias = Parameter(np.zeros(self.out_features, self.dtype)) if bias else None

@@ -8,7 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from fastrnn.layers.base import Layer, check_dtype, check_seed, check_size, single_use
+from fastrnn.layers.base import (
+    Layer,
+    check_dtype,
+    check_entries,
+    check_seed,
+    check_size,
+    single_use,
+)
 from fastrnn.parameter import Array, Parameter, uniform
 
 
@@ -33,6 +40,7 @@ class Embedding(Layer):
         self.dtype = check_dtype(dtype)
         self.seed = check_seed(seed)
         shape = (self.num_embeddings, self.embedding_dim)
+        check_entries("num_embeddings", shape)
         self.weight = Parameter(uniform(shape, 0.05, self.dtype, np.random.default_rng(self.seed)))
         self._parameters["weight"] = self.weight
 

@@ -12,6 +12,7 @@ from fastrnn import _core, config
 from fastrnn.layers.base import (
     Layer,
     check_dtype,
+    check_entries,
     check_input,
     check_probability,
     check_seed,
@@ -23,8 +24,7 @@ Lengths = NDArray[np.int64]
 Output = tuple[Array, Any]  # output and state
 RecurrentPullback = Callable[..., tuple[Array, Any]]
 
-# Entries of one weight: more is taken for a mistake, before it takes all memory.
-_MAX_ENTRIES = 2**30
+_MAX_LAYERS = 1000
 
 
 class Recurrent(Layer):
@@ -55,6 +55,8 @@ class Recurrent(Layer):
         self.input_size = check_size(input_size, "input_size")
         self.hidden_size = check_size(hidden_size, "hidden_size")
         self.num_layers = check_size(num_layers, "num_layers")
+        if self.num_layers > _MAX_LAYERS:
+            raise ValueError(f"num_layers: expected at most {_MAX_LAYERS}, got {num_layers}")
         if bias not in (True, False, "single"):
             raise ValueError(f"bias: expected True, False or 'single', got {bias!r}")
         for name, flag in (
@@ -88,11 +90,7 @@ class Recurrent(Layer):
     def _make_parameters(self) -> None:
         rows, hidden = self.gates * self.hidden_size, self.hidden_size
         widest = max(self.input_size, hidden * self._directions)
-        if rows * widest > _MAX_ENTRIES:
-            raise ValueError(
-                f"hidden_size: expected weights of at most {_MAX_ENTRIES:,} entries, got "
-                f"{rows} x {widest} for input_size={self.input_size}, hidden_size={hidden}"
-            )
+        check_entries("input_size" if self.input_size == widest else "hidden_size", (rows, widest))
         rng = np.random.default_rng(self.seed)
         bound = 1 / np.sqrt(hidden)
         for index in range(self.num_layers * self._directions):
@@ -163,6 +161,7 @@ class Recurrent(Layer):
     def initial_state(self, batch: int = 1) -> Any:
         """Zeros: h, for LSTM (h, c), each (num_layers * D, batch, hidden_size)."""
         shape = self._state_shape(check_size(batch, "batch"))
+        check_entries("batch", shape)
         h = np.zeros(shape, self.dtype)
         return (h, np.zeros(shape, self.dtype)) if self.has_c else h
 
