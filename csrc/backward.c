@@ -3,9 +3,6 @@
 
 #include <string.h>
 
-// Rows that a provider takes at a time.
-#define PROVIDER_ROWS 8192
-
 typedef struct {
     const frnn_backward_args *args;
     frnn_backward_run run;
@@ -21,6 +18,9 @@ typedef struct {
 static frnn_status check(const frnn_backward_args *args) {
     const frnn_pack_header *pack = args ? frnn_pack_check(args->pack, FRNN_PACK_BACKWARD) : NULL;
     if (!pack || !args->x.data || !args->tape || args->threads < 1) return FRNN_BAD_ARGUMENT;
+    const frnn_layer *layer = &pack->layer;
+    const int has_c = pack->kernels->cell[layer->dtype][layer->cell].info->has_c;
+    if (!frnn_aligned(args->tape) || (!has_c && (args->dc_n || args->dc0))) return FRNN_BAD_ARGUMENT;
     if (args->provider && (!args->provider->gemm || !args->w_ih)) return FRNN_BAD_ARGUMENT;
     return frnn_batch_check(&args->batch);
 }
@@ -33,15 +33,22 @@ static void make_plan(const frnn_backward_args *args, plan *plan, frnn_arena *ar
     frnn_backward_run *run = &plan->run;
 
     *run = (frnn_backward_run){
-        .pack = pack, .x = args->x, .dy = args->dy, .dx = args->dx, .dh_n = args->dh_n, .dc_n = args->dc_n,
-        .dh0 = args->dh0, .dc0 = args->dc0,
+        .pack = pack,
+        .x = args->x,
+        .dy = args->dy,
+        .dx = args->dx,
+        .dh_n = args->dh_n,
+        .dc_n = args->dc_n,
+        .dh0 = args->dh0,
+        .dc0 = args->dc0,
     };
     plan->args = args;
     plan->info = pack->kernels->cell[layer->dtype][layer->cell].info;
     frnn_schedule_build(&run->schedule, &args->batch, arena);
     const int64_t G = plan->info->gates, rows = run->schedule.rows;
-    plan->work = (frnn_work){&run->schedule, frnn_ceil_div(H, pack->kernels->lanes[layer->dtype]), B * G * H * H};
-    plan->threads = frnn_threads_for(2 * rows * G * H * (I + H), args->threads);
+    plan->work = (frnn_work){&run->schedule, frnn_ceil_div(H, pack->kernels->lanes[layer->dtype]),
+                             (double)B * G * H * H};
+    plan->threads = frnn_threads_for(2.0 * rows * G * H * (I + H), args->threads);
 
     frnn_tape tape;
     frnn_arena tape_arena = {.base = args->tape};
@@ -55,15 +62,16 @@ static void make_plan(const frnn_backward_args *args, plan *plan, frnn_arena *ar
     run->dc = plan->info->has_c ? frnn_carve(arena, B, (size_t)run->state_ld * item) : NULL;
     plan->bias_sums = frnn_carve(arena, plan->info->saved * H, item);
     plan->scratch_bytes = frnn_outer_scratch(layer->dtype, frnn_max(I, H));
-    plan->scratch = frnn_carve(arena, args->threads, plan->scratch_bytes);
+    plan->scratch = frnn_carve(arena, args->provider ? 0 : plan->threads, plan->scratch_bytes);
     if (args->provider) {
-        const int64_t chunk = frnn_min(rows, PROVIDER_ROWS);
+        const int64_t chunk = frnn_min(rows, FRNN_PROVIDER_ROWS);
         plan->gathered = frnn_carve(arena, chunk, (size_t)frnn_max(I, H) * item);
         plan->product = frnn_carve(arena, frnn_max(chunk * I, G * H * frnn_max(I, H)), item);
     }
 }
 
 frnn_status frnn_backward_workspace(const frnn_backward_args *args, size_t *bytes) {
+    if (!bytes) return FRNN_BAD_ARGUMENT;
     *bytes = 0;
     const frnn_status status = check(args);
     if (status != FRNN_OK) return status;
@@ -108,14 +116,6 @@ static void h_rows(const void *context, int64_t begin, int64_t count, const void
 
 // --- The products -------------------------------------------------------------------------------
 
-// The first gate of the run of gates, from `gate` on, whose gradients stand side by side in a tape's row
-// on the hidden side.
-static int hidden_end(const frnn_cell_info *info, int gate) {
-    int end = gate + 1;
-    while (end < info->gates && info->hidden_block[end] == info->hidden_block[end - 1] + 1) end++;
-    return end;
-}
-
 // Rows [begin, end) of dW (or dR, hidden) = sum over all rows of dG^T x (or h).
 static void weight_gradient(const plan *p, int hidden, int64_t begin, int64_t end, void *scratch) {
     const frnn_layer *layer = &p->run.pack->layer;
@@ -124,12 +124,12 @@ static void weight_gradient(const plan *p, int hidden, int64_t begin, int64_t en
     void *const to = hidden ? p->args->dw_hh : p->args->dw_ih;
     if (!to) return;
     for (int gate = 0, next; gate < p->info->gates; gate = next) {
-        next = hidden ? hidden_end(p->info, gate) : p->info->gates;
+        next = hidden ? frnn_hidden_end(p->info, gate) : p->info->gates;
         const int64_t first = frnn_max(begin, gate * H), last = frnn_min(end, next * H);
         if (first >= last) continue;
         const int64_t block = hidden ? p->info->hidden_block[gate] : gate;
-        frnn_outer_product(p->run.pack->kernels, layer->dtype, last - first, n, p->run.schedule.rows, gate_rows, p,
-                           block * H + first - gate * H, hidden ? h_rows : x_rows, p,
+        frnn_outer_product(p->run.pack->kernels, layer->dtype, last - first, n, p->run.schedule.rows,
+                           gate_rows, p, block * H + first - gate * H, hidden ? h_rows : x_rows, p,
                            (char *)to + (size_t)(first * n) * item, n, scratch);
     }
 }
@@ -149,7 +149,8 @@ static void sum_biases(const plan *p, int64_t begin, int64_t end) {
     }
     for (int64_t i = begin; i < end; i++) {
         const int block = (int)(i / H);
-        if (p->args->db_ih && block < p->info->gates) memcpy((char *)p->args->db_ih + i * item, sums + i * item, (size_t)item);
+        if (p->args->db_ih && block < p->info->gates)
+            memcpy((char *)p->args->db_ih + i * item, sums + i * item, (size_t)item);
         for (int gate = 0; gate < p->info->gates && p->args->db_hh; gate++)
             if (p->info->hidden_block[gate] == block)
                 memcpy((char *)p->args->db_hh + (gate * H + i % H) * item, sums + i * item, (size_t)item);
@@ -160,7 +161,7 @@ static void input_gradient(const plan *p, int64_t begin, int64_t end) {
     const frnn_pack_header *pack = p->run.pack;
     if (p->args->dx.data)
         frnn_rows_product(pack->kernels, pack->layer.dtype, pack->layer.input_size,
-                          p->info->gates * pack->layer.hidden_size, 1, (const char *)pack + pack->w, begin, end,
+                          p->info->gates * pack->layer.hidden_size, (const char *)pack + pack->w, begin, end,
                           gate_rows, p, dx_rows, p);
 }
 
@@ -209,7 +210,7 @@ static frnn_status provider_weights(const plan *p, int hidden, int64_t row, int6
             memcpy((char *)p->gathered + (i + j) * n * item, rows[j], (size_t)(n * item));
     }
     for (int gate = 0, next; gate < p->info->gates; gate = next) {
-        next = hidden ? hidden_end(p->info, gate) : p->info->gates;
+        next = hidden ? frnn_hidden_end(p->info, gate) : p->info->gates;
         const int64_t m = (next - gate) * H, block = hidden ? p->info->hidden_block[gate] : gate;
         const char *gates = (const char *)p->run.gates + (row * p->run.gates_ld + block * H) * item;
         const frnn_status status = provider->gemm(provider->context, layer->dtype, m, n, count, gates,
@@ -230,19 +231,20 @@ static frnn_status provider_products(const plan *p) {
     const int64_t I = layer->input_size, GH = p->info->gates * layer->hidden_size;
     const int64_t item = (int64_t)frnn_itemsize(layer->dtype);
     const void *rows[FRNN_SUM_BLOCK];
-    for (int64_t row = 0; row < p->run.schedule.rows; row += PROVIDER_ROWS) {
-        const int64_t count = frnn_min(PROVIDER_ROWS, p->run.schedule.rows - row);
+    for (int64_t row = 0; row < p->run.schedule.rows; row += FRNN_PROVIDER_ROWS) {
+        const int64_t count = frnn_min(FRNN_PROVIDER_ROWS, p->run.schedule.rows - row);
         frnn_status status = provider_weights(p, 0, row, count);
         if (status == FRNN_OK) status = provider_weights(p, 1, row, count);
         if (status == FRNN_OK && p->args->dx.data) {
             status = provider->gemm(provider->context, layer->dtype, count, I, GH,
-                                    (const char *)p->run.gates + row * p->run.gates_ld * item, p->run.gates_ld, 0,
-                                    p->args->w_ih, I, 0, p->product, I);
+                                    (const char *)p->run.gates + row * p->run.gates_ld * item,
+                                    p->run.gates_ld, 0, p->args->w_ih, I, 0, p->product, I);
             for (int64_t i = 0; i < count && status == FRNN_OK; i += FRNN_SUM_BLOCK) {
                 const int64_t some = frnn_min(FRNN_SUM_BLOCK, count - i);
                 dx_rows(p, row + i, some, rows);
                 for (int64_t j = 0; j < some; j++)
-                    memcpy((void *)rows[j], (const char *)p->product + (i + j) * I * item, (size_t)(I * item));
+                    memcpy((void *)rows[j], (const char *)p->product + (i + j) * I * item,
+                           (size_t)(I * item));
             }
         }
         if (status != FRNN_OK) return status;
@@ -264,10 +266,11 @@ static void all_empty(const plan *p) {
 frnn_status frnn_backward(const frnn_backward_args *args, void *workspace) {
     const frnn_status status = check(args);
     if (status != FRNN_OK) return status;
-    if (!workspace) return FRNN_BAD_ARGUMENT;
+    if (!workspace || !frnn_aligned(workspace)) return FRNN_BAD_ARGUMENT;
     frnn_arena arena = {.base = workspace};
     plan plan;
     make_plan(args, &plan, &arena);
+    if (arena.overflow) return FRNN_TOO_LARGE;
     if (plan.run.schedule.rows == 0) all_empty(&plan);
     frnn_pool_run(backward_job, &plan, plan.threads);
     return args->provider ? provider_products(&plan) : FRNN_OK;

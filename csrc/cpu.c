@@ -22,8 +22,7 @@ static int cpu_runs(const frnn_kernels *kernels) {
     if (kernels == &frnn_avx512_kernels)
         return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq")
             && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
-    if (kernels == &frnn_avx2_kernels)
-        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    if (kernels == &frnn_avx2_kernels) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 #endif
     (void)kernels;
     return 1;

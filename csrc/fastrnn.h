@@ -4,8 +4,9 @@
 //
 // Sizes: I input_size, H hidden_size, G gates (1 RNN, 3 GRU, 4 LSTM), B batch, T time steps.
 // Weights have PyTorch's layout and order of gates. Features are contiguous; strides count elements.
-// All memory is the caller's; nothing here prints, exits or keeps a pointer. Functions may be called
-// from several threads at once, as long as they do not share writable memory.
+// All memory is the caller's; nothing here prints, exits or keeps a pointer. What is written must not
+// overlap anything else that is given. Functions may be called from several threads at once, as long as
+// they do not share writable memory. Packs, tapes and workspaces are aligned to 64 bytes.
 #ifndef FASTRNN_H
 #define FASTRNN_H
 
@@ -36,13 +37,13 @@ typedef struct {
     int64_t hidden_size; // H
 } frnn_layer;
 
-int64_t frnn_gates(frnn_cell cell);      // G, or 0 for an unknown cell
-size_t frnn_itemsize(frnn_dtype dtype);  // bytes, or 0 for an unknown dtype
+int64_t frnn_gates(frnn_cell cell);     // G, or 0 for an unknown cell
+size_t frnn_itemsize(frnn_dtype dtype); // bytes, or 0 for an unknown dtype
 const char *frnn_status_text(frnn_status status);
 
 // --- Packed weights -----------------------------------------------------------------------------
 // A pack holds a copy of the weights in the order in which the kernels of one instruction set read
-// them. Forward and backward need one each. Any 64-byte aligned memory of frnn_pack_size bytes.
+// them. Forward and backward need one each, of frnn_pack_size bytes.
 
 typedef enum { FRNN_PACK_FORWARD = 0, FRNN_PACK_BACKWARD = 1 } frnn_pack_kind;
 
@@ -59,9 +60,8 @@ frnn_status frnn_pack(const frnn_layer *layer, frnn_pack_kind kind,
 // (m, k), op(B) is (k, n). It is called on the thread that called us. NULL means our own kernels.
 
 typedef frnn_status (*frnn_gemm)(void *context, frnn_dtype dtype, int64_t m, int64_t n, int64_t k,
-                                 const void *a, int64_t lda, int transpose_a,
-                                 const void *b, int64_t ldb, int transpose_b,
-                                 void *c, int64_t ldc);
+                                 const void *a, int64_t lda, int transpose_a, const void *b, int64_t ldb,
+                                 int transpose_b, void *c, int64_t ldc);
 
 typedef struct {
     frnn_gemm gemm;
@@ -84,43 +84,45 @@ typedef struct {
     int reverse;            // run each row from its own last valid step to its first
 } frnn_batch;
 
-// What BPTT keeps of a forward call; any 64-byte aligned memory. It is consumed by frnn_backward.
+// What BPTT keeps of a forward call. It is consumed by frnn_backward.
 frnn_status frnn_tape_size(const frnn_layer *layer, const frnn_batch *batch, size_t *bytes);
 
 typedef struct {
-    const void *pack;   // FRNN_PACK_FORWARD
+    const void *pack; // FRNN_PACK_FORWARD
     frnn_batch batch;
-    frnn_view x;        // (B, T, I), read
-    const void *h0;     // (B, H), or NULL for zeros
-    const void *c0;     // (B, H), LSTM only, or NULL for zeros
-    frnn_view y;        // (B, T, H), written, zero past a length; data NULL: not wanted
-    void *h_n;          // (B, H), written, or NULL
-    void *c_n;          // (B, H), LSTM only, written, or NULL
-    void *tape;         // frnn_tape_size bytes, written; NULL for inference
+    frnn_view x;                   // (B, T, I), read
+    const void *h0;                // (B, H), or NULL for zeros
+    const void *c0;                // (B, H) or NULL for zeros; NULL for cells without c, here and below
+    frnn_view y;                   // (B, T, H), written, zero past a length; data NULL: not wanted
+    void *h_n;                     // (B, H), written, or NULL
+    void *c_n;                     // (B, H), written, or NULL
+    void *tape;                    // frnn_tape_size bytes, written; NULL for inference
     const frnn_provider *provider; // NULL: native
-    const void *w_ih;   // (G*H, I), read only where a provider is given
-    int threads;        // the most to use, 1 or more; frnn_num_threads() is the user's wish
+    const void *w_ih;              // (G*H, I), read only where a provider is given
+    int threads;                   // the most to use, 1 or more; frnn_num_threads() is the user's wish
 } frnn_forward_args;
 
+// The workspace functions want the arguments as the call gets them.
 frnn_status frnn_forward_workspace(const frnn_forward_args *args, size_t *bytes);
 frnn_status frnn_forward(const frnn_forward_args *args, void *workspace);
 
+// Gradients are written, not added to what is there.
 typedef struct {
-    const void *pack;   // FRNN_PACK_BACKWARD
-    frnn_batch batch;   // as in the forward call
-    frnn_view x;        // (B, T, I), as in the forward call
-    void *tape;         // of the forward call; overwritten
-    frnn_view dy;       // (B, T, H), read; data NULL: zeros
-    const void *dh_n;   // (B, H), or NULL for zeros
-    const void *dc_n;   // (B, H), LSTM only, or NULL for zeros
-    frnn_view dx;       // (B, T, I), written, zero past a length; data NULL: not wanted
-    void *dh0, *dc0;    // (B, H), written, or NULL
-    void *dw_ih;        // (G*H, I), written, or NULL
-    void *dw_hh;        // (G*H, H), written, or NULL
-    void *db_ih, *db_hh; // (G*H) each, written, or NULL
+    const void *pack;              // FRNN_PACK_BACKWARD
+    frnn_batch batch;              // as in the forward call
+    frnn_view x;                   // (B, T, I), as in the forward call
+    void *tape;                    // of the forward call; overwritten
+    frnn_view dy;                  // (B, T, H), read; data NULL: zeros
+    const void *dh_n;              // (B, H), or NULL for zeros
+    const void *dc_n;              // (B, H), or NULL for zeros
+    frnn_view dx;                  // (B, T, I), written, zero past a length; data NULL: not wanted
+    void *dh0, *dc0;               // (B, H), written, or NULL
+    void *dw_ih;                   // (G*H, I), written, or NULL
+    void *dw_hh;                   // (G*H, H), written, or NULL
+    void *db_ih, *db_hh;           // (G*H) each, written, or NULL
     const frnn_provider *provider; // NULL: native
-    const void *w_ih;   // (G*H, I), read only where a provider is given
-    int threads;        // the most to use, 1 or more
+    const void *w_ih;              // (G*H, I), read only where a provider is given
+    int threads;                   // the most to use, 1 or more
 } frnn_backward_args;
 
 frnn_status frnn_backward_workspace(const frnn_backward_args *args, size_t *bytes);
@@ -131,11 +133,11 @@ frnn_status frnn_backward(const frnn_backward_args *args, void *workspace);
 // C = op(A) op(B) with our own kernels: the same bits on any number of threads (at most `threads`).
 // op(A) is (m, k), op(B) is (k, n), C (m, n), all row-major with leading dimensions in elements; not
 // both transposed.
-frnn_status frnn_matmul_workspace(frnn_dtype dtype, int64_t m, int64_t n, int64_t k, int threads, size_t *bytes);
-frnn_status frnn_matmul(frnn_dtype dtype, int64_t m, int64_t n, int64_t k,
-                        const void *a, int64_t lda, int transpose_a,
-                        const void *b, int64_t ldb, int transpose_b,
-                        void *c, int64_t ldc, int threads, void *workspace);
+frnn_status frnn_matmul_workspace(frnn_dtype dtype, int64_t m, int64_t n, int64_t k, int threads,
+                                  size_t *bytes);
+frnn_status frnn_matmul(frnn_dtype dtype, int64_t m, int64_t n, int64_t k, const void *a, int64_t lda,
+                        int transpose_a, const void *b, int64_t ldb, int transpose_b, void *c, int64_t ldc,
+                        int threads, void *workspace);
 
 typedef enum { FRNN_TANH = 0, FRNN_SIGMOID = 1 } frnn_function;
 
@@ -144,12 +146,12 @@ frnn_status frnn_map(frnn_function function, frnn_dtype dtype, int64_t n, const 
 
 // --- The machine --------------------------------------------------------------------------------
 
-const char *frnn_isa(void);                  // "generic", "avx2", "avx512" or "neon": what new packs use
-frnn_status frnn_set_isa(const char *name);  // choose one that this CPU has; existing packs keep theirs
-int frnn_has_isa(const char *name);          // whether this CPU and this build have it
+const char *frnn_isa(void);                 // "generic", "avx2", "avx512" or "neon": what new packs use
+frnn_status frnn_set_isa(const char *name); // choose one that this CPU has; existing packs keep theirs
+int frnn_has_isa(const char *name);         // whether this CPU and this build have it
 int frnn_num_threads(void);
 frnn_status frnn_set_num_threads(int threads); // 1 or more; 0 for the default
-int frnn_default_num_threads(void); // FASTRNN_NUM_THREADS, or the CPUs that this process may use
+int frnn_default_num_threads(void);            // FASTRNN_NUM_THREADS, or the CPUs that this process may use
 
 #ifdef __cplusplus
 }

@@ -107,7 +107,8 @@ def tanh32(x, A, B, X):
 
 
 def sigmoid32(x, c):
-    hi, lo = F(float(LN2)), F(float(LN2 - float(F(float(LN2)))))
+    hi = F(float.fromhex("0x1.63p-1"))  # short, so that n * hi is exact without an fma too
+    lo = F(float(LN2 - float(hi)))
     t = np.minimum(np.maximum(-flush(x), F(-87)), F(88.3))
     m = fma(t, F(float(1 / LN2)), MAGIC)
     n = m - MAGIC
@@ -127,7 +128,7 @@ def fma64(a, b, c):  # exact rationals: slow, so few points
 
 
 def reduce64(t):
-    n, hi = round(Fraction(t) * Fraction(float(1 / LN2))), float(LN2)
+    n, hi = round(Fraction(t) * Fraction(float(1 / LN2))), float.fromhex("0x1.62e42feep-1")
     return n, fma64(-n, float(LN2 - hi), fma64(-n, hi, t))
 
 

@@ -5,8 +5,6 @@
 
 // Bytes of projected gates that a thread keeps at a time: they stay in its L2 until they are used.
 #define CHUNK_BYTES (128 * 1024)
-// Rows that a provider projects at a time.
-#define PROVIDER_ROWS 8192
 
 typedef struct {
     frnn_forward_run run;
@@ -17,7 +15,10 @@ typedef struct {
 
 static frnn_status check(const frnn_forward_args *args) {
     const frnn_pack_header *pack = args ? frnn_pack_check(args->pack, FRNN_PACK_FORWARD) : NULL;
-    if (!pack || !args->x.data || args->threads < 1) return FRNN_BAD_ARGUMENT;
+    if (!pack || !args->x.data || args->threads < 1 || !frnn_aligned(args->tape)) return FRNN_BAD_ARGUMENT;
+    const frnn_layer *layer = &pack->layer;
+    const int has_c = pack->kernels->cell[layer->dtype][layer->cell].info->has_c;
+    if (!has_c && (args->c0 || args->c_n)) return FRNN_BAD_ARGUMENT;
     if (args->provider && (!args->provider->gemm || !args->w_ih)) return FRNN_BAD_ARGUMENT;
     return frnn_batch_check(&args->batch);
 }
@@ -31,13 +32,20 @@ static void make_plan(const frnn_forward_args *args, plan *plan, frnn_arena *are
     frnn_forward_run *run = &plan->run;
 
     *run = (frnn_forward_run){
-        .pack = pack, .x = args->x, .y = args->y, .h0 = args->h0, .c0 = args->c0, .h_n = args->h_n,
-        .c_n = args->c_n, .training = args->tape != NULL, .projected = args->provider != NULL,
+        .pack = pack,
+        .x = args->x,
+        .y = args->y,
+        .h0 = args->h0,
+        .c0 = args->c0,
+        .h_n = args->h_n,
+        .c_n = args->c_n,
+        .training = args->tape != NULL,
+        .projected = args->provider != NULL,
     };
     frnn_schedule_build(&run->schedule, &args->batch, arena);
-    const int64_t step_work = B * info->gates * H * H;
+    const double step_work = (double)B * info->gates * H * H;
     plan->work = (frnn_work){&run->schedule, frnn_ceil_div(H, pack->kernels->lanes[layer->dtype]), step_work};
-    plan->threads = frnn_threads_for(run->schedule.rows * info->gates * H * (I + H), args->threads);
+    plan->threads = frnn_threads_for((double)run->schedule.rows * info->gates * H * (I + H), args->threads);
 
     frnn_tape tape;
     frnn_arena tape_arena = {.base = args->tape};
@@ -46,7 +54,7 @@ static void make_plan(const frnn_forward_args *args, plan *plan, frnn_arena *are
     run->state_ld = tape.state_ld;
     const int64_t gates_bytes = run->gates_ld * (int64_t)item;
     if (args->provider) {
-        run->chunk_steps = frnn_max(1, PROVIDER_ROWS / B);
+        run->chunk_steps = frnn_max(1, FRNN_PROVIDER_ROWS / B);
     } else {
         const int64_t rows = frnn_by_rows(&plan->work, plan->threads) ? frnn_ceil_div(B, plan->threads) : B;
         run->chunk_steps = frnn_max(1, CHUNK_BYTES / gates_bytes / rows);
@@ -65,6 +73,7 @@ static void make_plan(const frnn_forward_args *args, plan *plan, frnn_arena *are
 }
 
 frnn_status frnn_forward_workspace(const frnn_forward_args *args, size_t *bytes) {
+    if (!bytes) return FRNN_BAD_ARGUMENT;
     *bytes = 0;
     const frnn_status status = check(args);
     if (status != FRNN_OK) return status;
@@ -93,17 +102,21 @@ static frnn_status project(const frnn_forward_args *args, const plan *plan, int6
     frnn_cursor at = frnn_cursor_at(&run->schedule, begin);
     for (int64_t row = 0; row < end - begin; row++, frnn_cursor_next(&run->schedule, &at))
         memcpy((char *)plan->gathered + (size_t)row * row_bytes,
-               (const char *)run->x.data + frnn_offset(&run->schedule, &run->x, at.row, at.step) * (int64_t)item,
+               (const char *)run->x.data
+                   + frnn_offset(&run->schedule, &run->x, at.row, at.step) * (int64_t)item,
                row_bytes);
-    const frnn_status status = args->provider->gemm(args->provider->context, layer->dtype, end - begin, GH, I,
-                                                    plan->gathered, I, 0, args->w_ih, I, 1, gates, run->gates_ld);
+    const frnn_status status =
+        args->provider->gemm(args->provider->context, layer->dtype, end - begin, GH, I, plan->gathered, I, 0,
+                             args->w_ih, I, 1, gates, run->gates_ld);
     if (status != FRNN_OK) return status;
     const void *bias = (const char *)run->pack + run->pack->b_x;
     for (int64_t row = 0; row < end - begin; row++) {
         if (layer->dtype == FRNN_F32)
-            for (int64_t i = 0; i < GH; i++) ((float *)gates)[row * run->gates_ld + i] += ((const float *)bias)[i];
+            for (int64_t i = 0; i < GH; i++)
+                ((float *)gates)[row * run->gates_ld + i] += ((const float *)bias)[i];
         else
-            for (int64_t i = 0; i < GH; i++) ((double *)gates)[row * run->gates_ld + i] += ((const double *)bias)[i];
+            for (int64_t i = 0; i < GH; i++)
+                ((double *)gates)[row * run->gates_ld + i] += ((const double *)bias)[i];
     }
     return FRNN_OK;
 }
@@ -131,10 +144,11 @@ static void finish(const frnn_forward_args *args, const plan *plan) {
 frnn_status frnn_forward(const frnn_forward_args *args, void *workspace) {
     frnn_status status = check(args);
     if (status != FRNN_OK) return status;
-    if (!workspace) return FRNN_BAD_ARGUMENT;
+    if (!workspace || !frnn_aligned(workspace)) return FRNN_BAD_ARGUMENT;
     frnn_arena arena = {.base = workspace};
     plan plan;
     make_plan(args, &plan, &arena);
+    if (arena.overflow) return FRNN_TOO_LARGE;
     frnn_forward_run *run = &plan.run;
     const frnn_schedule *schedule = &run->schedule;
 

@@ -9,6 +9,8 @@
 // Sums over all rows of a batch (dW, dR, db) are made in blocks of this many rows, in order: it is
 // part of their canonical order, so it must not depend on the machine.
 #define FRNN_SUM_BLOCK 256
+// Rows that a provider of products takes at a time.
+#define FRNN_PROVIDER_ROWS 8192
 
 // --- Sizes --------------------------------------------------------------------------------------
 
@@ -22,6 +24,7 @@ static inline int64_t frnn_padded(int64_t n) {
 static inline int64_t frnn_min(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t frnn_max(int64_t a, int64_t b) { return a > b ? a : b; }
 static inline int64_t frnn_ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+static inline int frnn_aligned(const void *p) { return (uintptr_t)p % FRNN_ALIGN == 0; }
 
 // Carves aligned pieces out of one block. With base NULL it only adds up; `overflow` says that the
 // sum does not fit.
@@ -38,10 +41,10 @@ void *frnn_carve(frnn_arena *arena, int64_t count, size_t itemsize);
 // active[step]. Row r at step s stands in the tape's gates at start[s] + r.
 
 typedef struct {
-    int64_t batch;  // B
-    int64_t time;   // T
-    int64_t steps;  // longest length
-    int64_t rows;   // sum of the lengths
+    int64_t batch; // B
+    int64_t time;  // T
+    int64_t steps; // longest length
+    int64_t rows;  // sum of the lengths
     int reverse;
     int64_t *order;  // [B] the caller's row
     int64_t *length; // [B] of sorted row r
@@ -78,6 +81,7 @@ static inline void frnn_cursor_next(const frnn_schedule *s, frnn_cursor *at) {
     }
 }
 
+frnn_status frnn_layer_check(const frnn_layer *layer);
 frnn_status frnn_batch_check(const frnn_batch *batch);
 int64_t frnn_batch_rows(const frnn_batch *batch); // sum of the lengths
 // Carves the schedule's arrays; fills them only where the arena has memory.
@@ -85,12 +89,13 @@ void frnn_schedule_build(frnn_schedule *schedule, const frnn_batch *batch, frnn_
 
 // What BPTT keeps, rows padded: activated gates, and the states that enter each step.
 typedef struct {
-    void *gates;         // [rows][gates_ld]
-    void *h, *c;         // [B + rows][state_ld]; c for cells that have one
+    void *gates; // [rows][gates_ld]
+    void *h, *c; // [B + rows][state_ld]; c for cells that have one
     int64_t gates_ld, state_ld;
 } frnn_tape;
 
-void frnn_tape_carve(frnn_tape *tape, const frnn_layer *layer, const frnn_schedule *schedule, frnn_arena *arena);
+void frnn_tape_carve(frnn_tape *tape, const frnn_layer *layer, const frnn_schedule *schedule,
+                     frnn_arena *arena);
 void frnn_zero_padding(const frnn_schedule *schedule, const frnn_view *view, size_t row_bytes, size_t item,
                        int thread, int threads);
 
@@ -116,10 +121,10 @@ typedef struct frnn_share {
 typedef struct {
     const frnn_schedule *schedule;
     int64_t blocks;
-    int64_t step_work; // multiply-adds of the product inside the loop, one step of the whole batch
+    double step_work; // multiply-adds of the product inside the loop, one step of the whole batch
 } frnn_work;
 
-int frnn_threads_for(int64_t multiply_adds, int threads); // of these, worth starting for so much work
+int frnn_threads_for(double multiply_adds, int threads); // of these, worth starting for so much work
 int frnn_by_rows(const frnn_work *work, int threads);
 frnn_share frnn_share_of(const frnn_work *work, int thread, int threads, frnn_barrier *barrier);
 
@@ -152,9 +157,9 @@ typedef struct {
     void *h, *c;         // training: [B + rows][state_ld]; inference: [2 * B][state_ld]
     int64_t gates_ld, state_ld;
     int training;
-    int projected;       // x's part is in gates already
-    int64_t gates_start; // training or projected: the tape row at which gates begins
-    int64_t chunk_steps; // steps whose input is projected at a time
+    int projected;                 // x's part is in gates already
+    int64_t gates_start;           // training or projected: the tape row at which gates begins
+    int64_t chunk_steps;           // steps whose input is projected at a time
     int64_t first_step, last_step; // of this run; the last is excluded
 } frnn_forward_run;
 
@@ -173,10 +178,9 @@ typedef struct {
 // A product C (m, n) = A (m, k) B (k, n) as the kernels see it: rows of A and C by address.
 typedef struct {
     int64_t n, k;
-    int64_t a_step;    // elements from one k to the next in a row of A
     const void *panels; // B packed: [n blocks][panel_k][lanes]
-    int64_t panel_k;   // k of a whole panel
-    int accumulate;    // C += instead of C =
+    int64_t panel_k;    // k of a whole panel
+    int accumulate;     // C += instead of C =
 } frnn_product;
 
 // What a cell file says of its cell: how many values of H a tape keeps per row and step, and which of
@@ -185,6 +189,14 @@ typedef struct {
     int gates, saved, has_c;
     int hidden_block[4];
 } frnn_cell_info;
+
+// The gate after the last one, from `gate` on, whose gradients stand side by side on the hidden side:
+// such gates make one product.
+static inline int frnn_hidden_end(const frnn_cell_info *info, int gate) {
+    int end = gate + 1;
+    while (end < info->gates && info->hidden_block[end] == info->hidden_block[end - 1] + 1) end++;
+    return end;
+}
 
 typedef struct frnn_kernels {
     const char *isa;
@@ -199,8 +211,8 @@ typedef struct frnn_kernels {
     // B's rows (k of them, by address, n each) into panels [n blocks][k][lanes]
     void (*pack_rows[2])(int64_t k, int64_t n, const void *const *rows, void *panels);
     // C[i][:n] (+)= sum over k of a[k][i] b[k][:], for `columns` columns of A
-    void (*sum_outer[2])(int64_t columns, int64_t n, int64_t k, const void *const *a,
-                         const void *panels, void *scratch, void *c, int64_t ldc, int accumulate);
+    void (*sum_outer[2])(int64_t columns, int64_t n, int64_t k, const void *const *a, const void *panels,
+                         void *scratch, void *c, int64_t ldc, int accumulate);
     // sum[i] (+)= sum over k of rows[k][i]
     void (*sum_rows[2])(int64_t n, int64_t k, const void *const *rows, void *sum, int accumulate);
     void (*map[2][2])(int64_t n, const void *x, void *y); // by function, dtype
@@ -219,14 +231,14 @@ void frnn_pack_columns(frnn_dtype dtype, int64_t gates, int64_t units, int64_t k
 typedef void (*frnn_rows)(const void *context, int64_t begin, int64_t count, const void **rows);
 
 // C = A B for rows [begin, end) of A and C; panels as frnn_product has them.
-void frnn_rows_product(const frnn_kernels *kernels, frnn_dtype dtype, int64_t n, int64_t k, int64_t a_step,
+void frnn_rows_product(const frnn_kernels *kernels, frnn_dtype dtype, int64_t n, int64_t k,
                        const void *panels, int64_t begin, int64_t end, frnn_rows a, const void *a_context,
                        frnn_rows c, const void *c_context);
 // Bytes of scratch that one thread wants for frnn_outer_product.
 size_t frnn_outer_scratch(frnn_dtype dtype, int64_t n);
 // C[i][:n] = sum over `rows` rows of a[row][i] b[row][:n], for `columns` columns of a; canonical order.
-void frnn_outer_product(const frnn_kernels *kernels, frnn_dtype dtype, int64_t columns, int64_t n, int64_t rows,
-                        frnn_rows a, const void *a_context, int64_t a_offset, frnn_rows b,
+void frnn_outer_product(const frnn_kernels *kernels, frnn_dtype dtype, int64_t columns, int64_t n,
+                        int64_t rows, frnn_rows a, const void *a_context, int64_t a_offset, frnn_rows b,
                         const void *b_context, void *c, int64_t ldc, void *scratch);
 
 extern const frnn_kernels frnn_generic_kernels;
@@ -253,11 +265,11 @@ typedef uint64_t frnn_fp_mode;
 static inline frnn_fp_mode frnn_fp_enter(void) {
     frnn_fp_mode mode;
     __asm__ volatile("mrs %0, fpcr" : "=r"(mode));
-    __asm__ volatile("msr fpcr, %0" ::"r"((uint64_t)1 << 24)); // FZ, round to nearest
+    __asm__ volatile("msr fpcr, %0" ::"r"((uint64_t)1 << 24) : "memory"); // FZ, round to nearest
     return mode;
 }
 static inline void frnn_fp_leave(frnn_fp_mode mode) {
-    __asm__ volatile("msr fpcr, %0" ::"r"(mode));
+    __asm__ volatile("msr fpcr, %0" ::"r"(mode) : "memory");
 }
 #else
 typedef int frnn_fp_mode;

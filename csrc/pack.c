@@ -14,25 +14,31 @@ size_t frnn_itemsize(frnn_dtype dtype) {
     return dtype == FRNN_F32 ? sizeof(float) : dtype == FRNN_F64 ? sizeof(double) : 0;
 }
 
-static frnn_status layout(const frnn_layer *layer, frnn_pack_kind kind, frnn_pack_header *header) {
-    const int64_t limit = INT32_MAX;
+frnn_status frnn_layer_check(const frnn_layer *layer) {
     if (!layer || !frnn_gates(layer->cell) || !frnn_itemsize(layer->dtype)) return FRNN_BAD_ARGUMENT;
     if (layer->input_size < 1 || layer->hidden_size < 1) return FRNN_BAD_ARGUMENT;
-    if (layer->input_size > limit || layer->hidden_size > limit) return FRNN_TOO_LARGE;
+    if (layer->input_size > INT32_MAX || layer->hidden_size > INT32_MAX) return FRNN_TOO_LARGE;
+    return FRNN_OK;
+}
+
+// Sizes fit any kernels' lanes: another instruction set may be chosen between size and pack.
+static frnn_status layout(const frnn_layer *layer, frnn_pack_kind kind, frnn_pack_header *header) {
+    const frnn_status status = frnn_layer_check(layer);
+    if (status != FRNN_OK) return status;
     if (kind != FRNN_PACK_FORWARD && kind != FRNN_PACK_BACKWARD) return FRNN_BAD_ARGUMENT;
     const frnn_kernels *kernels = frnn_active_kernels();
     const int64_t G = frnn_gates(layer->cell), I = layer->input_size, H = layer->hidden_size;
-    const int64_t lanes = kernels->lanes[layer->dtype];
     const size_t item = frnn_itemsize(layer->dtype);
-    const int64_t h_padded = frnn_ceil_div(H, lanes) * lanes, i_padded = frnn_ceil_div(I, lanes) * lanes;
+    const int64_t h_padded = (H + 15) / 16 * 16, i_padded = (I + 15) / 16 * 16;
+    const int64_t k = kind == FRNN_PACK_FORWARD ? I : H, n = kind == FRNN_PACK_FORWARD ? h_padded : i_padded;
 
     *header = (frnn_pack_header){.magic = PACK_MAGIC, .layer = *layer, .kind = kind, .kernels = kernels};
     frnn_arena arena = {0};
     frnn_carve(&arena, 1, sizeof *header);
     header->w = arena.used;
-    frnn_carve(&arena, G * (kind == FRNN_PACK_FORWARD ? I * h_padded : H * i_padded), item);
+    frnn_carve(&arena, G * k, (size_t)n * item);
     header->r = arena.used;
-    frnn_carve(&arena, G * H * h_padded, item);
+    frnn_carve(&arena, G * H, (size_t)h_padded * item);
     header->b_x = arena.used;
     frnn_carve(&arena, kind == FRNN_PACK_FORWARD ? G * H : 0, item);
     header->b_h = arena.used;
@@ -43,8 +49,8 @@ static frnn_status layout(const frnn_layer *layer, frnn_pack_kind kind, frnn_pac
 
 // The same code for both dtypes.
 #define DEFINE_PACK(real, suffix) \
-    static void pack_columns_##suffix(int64_t G, int64_t H, int64_t K, int64_t lanes, const real *w, int64_t ldw, \
-                                      real *panels, int64_t begin, int64_t end) { \
+    static void pack_columns_##suffix(int64_t G, int64_t H, int64_t K, int64_t lanes, const real *w, \
+                                      int64_t ldw, real *panels, int64_t begin, int64_t end) { \
         for (int64_t block = begin; block < end; block++) { \
             const int64_t count = frnn_min(lanes, H - block * lanes); \
             for (int64_t g = 0; g < G; g++) { \
@@ -66,8 +72,8 @@ static frnn_status layout(const frnn_layer *layer, frnn_pack_kind kind, frnn_pac
         } \
     } \
     /* A gate that adds up both sides needs one sum of its biases; one that keeps them apart, both. */ \
-    static void pack_bias_##suffix(const frnn_cell_info *info, int64_t H, const real *b_ih, const real *b_hh, \
-                                   real *b_x, real *b_h) { \
+    static void pack_bias_##suffix(const frnn_cell_info *info, int64_t H, const real *b_ih, \
+                                   const real *b_hh, real *b_x, real *b_h) { \
         for (int64_t i = 0; i < info->gates * H; i++) { \
             const int joined = info->hidden_block[i / H] < info->gates; \
             const real x = b_ih ? b_ih[i] : 0, h = b_hh ? b_hh[i] : 0; \
@@ -87,6 +93,7 @@ void frnn_pack_columns(frnn_dtype dtype, int64_t gates, int64_t units, int64_t k
 }
 
 frnn_status frnn_pack_size(const frnn_layer *layer, frnn_pack_kind kind, size_t *bytes) {
+    if (!bytes) return FRNN_BAD_ARGUMENT;
     frnn_pack_header header;
     const frnn_status status = layout(layer, kind, &header);
     *bytes = status == FRNN_OK ? header.bytes : 0;
@@ -98,7 +105,7 @@ frnn_status frnn_pack(const frnn_layer *layer, frnn_pack_kind kind, const void *
     frnn_pack_header header;
     const frnn_status status = layout(layer, kind, &header);
     if (status != FRNN_OK) return status;
-    if (!w_ih || !w_hh || !pack) return FRNN_BAD_ARGUMENT;
+    if (!w_ih || !w_hh || !pack || !frnn_aligned(pack)) return FRNN_BAD_ARGUMENT;
     memcpy(pack, &header, sizeof header);
     const frnn_cell_info *info = header.kernels->cell[layer->dtype][layer->cell].info;
     const int64_t G = info->gates, I = layer->input_size, H = layer->hidden_size;
@@ -128,5 +135,6 @@ frnn_status frnn_pack(const frnn_layer *layer, frnn_pack_kind kind, const void *
 
 const frnn_pack_header *frnn_pack_check(const void *pack, frnn_pack_kind kind) {
     const frnn_pack_header *header = pack;
-    return header && header->magic == PACK_MAGIC && header->kind == kind ? header : NULL;
+    return header && frnn_aligned(header) && header->magic == PACK_MAGIC && header->kind == kind ? header
+                                                                                                 : NULL;
 }

@@ -20,7 +20,9 @@
 #endif
 
 #if defined(_WIN32) // no pool there yet: every job runs on the thread that asks for it
-struct frnn_barrier { int unused; };
+struct frnn_barrier {
+    int unused;
+};
 void frnn_barrier_wait(frnn_barrier *barrier) { (void)barrier; }
 void frnn_pool_run(frnn_job job, void *context, int wanted) {
     (void)wanted;
@@ -34,6 +36,7 @@ int frnn_default_num_threads(void) { return 1; }
 
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <time.h>
 #include <unistd.h>
@@ -116,7 +119,10 @@ static struct {
     frnn_barrier barrier;
     atomic_flag busy; // whoever holds it owns all that follows
     int workers;      // started
-    struct { int thread; unsigned seen; } birth[MAX_THREADS + 1];
+    struct {
+        int thread;
+        unsigned seen;
+    } birth[MAX_THREADS + 1];
     frnn_job job;
     void *context;
     int threads;
@@ -165,8 +171,14 @@ static int start_workers(int wanted) {
         const int number = pool.workers + 1;
         pool.birth[number].thread = number;
         pool.birth[number].seen = atomic_load(&pool.start.value);
+        // Signals are for the host's own threads.
+        sigset_t all, before;
+        sigfillset(&all);
+        pthread_sigmask(SIG_SETMASK, &all, &before);
         pthread_t thread;
-        if (pthread_create(&thread, NULL, worker, &pool.birth[number].thread)) break;
+        const int failed = pthread_create(&thread, NULL, worker, &pool.birth[number].thread);
+        pthread_sigmask(SIG_SETMASK, &before, NULL);
+        if (failed) break;
         pthread_detach(thread);
         pool.workers++;
     }
@@ -225,7 +237,8 @@ static int group_limit(void) {
 
 int frnn_default_num_threads(void) {
     const char *wanted = getenv("FASTRNN_NUM_THREADS");
-    if (wanted && atoi(wanted) > 0) return (int)frnn_min(atoi(wanted), MAX_THREADS);
+    const long number = wanted ? strtol(wanted, NULL, 10) : 0;
+    if (number > 0) return (int)frnn_min(number, MAX_THREADS);
     long cpus = sysconf(_SC_NPROCESSORS_ONLN);
 #if defined(__linux__)
     cpu_set_t set;

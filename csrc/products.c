@@ -3,10 +3,10 @@
 
 // Rows whose addresses are fetched at a time, and the part of k that stays in a cache meanwhile.
 #define ROWS 256
-#define PRODUCT_K 1024
+#define PRODUCT_K 1024 // part of the canonical order, so not to depend on the machine
 #define OUTER_COLUMNS 512
 
-void frnn_rows_product(const frnn_kernels *kernels, frnn_dtype dtype, int64_t n, int64_t k, int64_t a_step,
+void frnn_rows_product(const frnn_kernels *kernels, frnn_dtype dtype, int64_t n, int64_t k,
                        const void *panels, int64_t begin, int64_t end, frnn_rows a, const void *a_context,
                        frnn_rows c, const void *c_context) {
     const int64_t item = (int64_t)frnn_itemsize(dtype);
@@ -16,14 +16,17 @@ void frnn_rows_product(const frnn_kernels *kernels, frnn_dtype dtype, int64_t n,
         const int64_t rows = frnn_min(ROWS, end - row);
         a(a_context, row, rows, a_rows);
         c(c_context, row, rows, c_rows);
-        // A sum goes on from what is stored: the chain over k is the same as in one go.
+        // Blocks of k, each one chain from zero, added in order.
         for (int64_t from = 0; from < k; from += PRODUCT_K) {
             const frnn_product product = {
-                .n = n, .k = frnn_min(PRODUCT_K, k - from), .a_step = a_step,
-                .panels = (const char *)panels + from * lanes * item, .panel_k = k, .accumulate = from > 0,
+                .n = n,
+                .k = frnn_min(PRODUCT_K, k - from),
+                .panels = (const char *)panels + from * lanes * item,
+                .panel_k = k,
+                .accumulate = from > 0,
             };
             kernels->product[dtype](&product, rows, a_rows, (void *const *)c_rows);
-            for (int64_t i = 0; i < rows; i++) a_rows[i] = (const char *)a_rows[i] + product.k * a_step * item;
+            for (int64_t i = 0; i < rows; i++) a_rows[i] = (const char *)a_rows[i] + product.k * item;
         }
     }
 }
@@ -33,8 +36,8 @@ size_t frnn_outer_scratch(frnn_dtype dtype, int64_t n) {
     return (size_t)(FRNN_SUM_BLOCK * (columns + 16)) * frnn_itemsize(dtype);
 }
 
-void frnn_outer_product(const frnn_kernels *kernels, frnn_dtype dtype, int64_t columns, int64_t n, int64_t rows,
-                        frnn_rows a, const void *a_context, int64_t a_offset, frnn_rows b,
+void frnn_outer_product(const frnn_kernels *kernels, frnn_dtype dtype, int64_t columns, int64_t n,
+                        int64_t rows, frnn_rows a, const void *a_context, int64_t a_offset, frnn_rows b,
                         const void *b_context, void *c, int64_t ldc, void *scratch) {
     const int64_t item = (int64_t)frnn_itemsize(dtype);
     const void *a_rows[FRNN_SUM_BLOCK], *b_rows[FRNN_SUM_BLOCK];
@@ -47,8 +50,8 @@ void frnn_outer_product(const frnn_kernels *kernels, frnn_dtype dtype, int64_t c
         for (int64_t from = 0; from < n; from += OUTER_COLUMNS) {
             const int64_t width = frnn_min(OUTER_COLUMNS, n - from);
             kernels->pack_rows[dtype](count, width, b_rows, panels);
-            kernels->sum_outer[dtype](columns, width, count, a_rows, panels, part,
-                                      (char *)c + from * item, ldc, row > 0);
+            kernels->sum_outer[dtype](columns, width, count, a_rows, panels, part, (char *)c + from * item,
+                                      ldc, row > 0);
             for (int64_t i = 0; i < count; i++) b_rows[i] = (const char *)b_rows[i] + width * item;
         }
     }
@@ -84,7 +87,8 @@ static void matmul_job(void *context, int thread, int threads, frnn_barrier *bar
     const plain_rows a = {p->a, p->lda * item}, b = {p->b, p->ldb * item}, c = {p->c, p->ldc * item};
     if (p->transpose_a) {
         frnn_outer_product(p->kernels, p->dtype, end - begin, p->n, p->k, plain, &a, begin, plain, &b,
-                           (char *)p->c + begin * c.stride, p->ldc, p->workspace + (size_t)thread * p->scratch);
+                           (char *)p->c + begin * c.stride, p->ldc,
+                           p->workspace + (size_t)thread * p->scratch);
         return;
     }
     const int64_t blocks = frnn_ceil_div(p->n, lanes);
@@ -103,31 +107,48 @@ static void matmul_job(void *context, int thread, int threads, frnn_barrier *bar
         }
     }
     frnn_barrier_wait(barrier);
-    frnn_rows_product(p->kernels, p->dtype, p->n, p->k, 1, p->workspace, begin, end, plain, &a, plain, &c);
+    frnn_rows_product(p->kernels, p->dtype, p->n, p->k, p->workspace, begin, end, plain, &a, plain, &c);
 }
 
-frnn_status frnn_matmul_workspace(frnn_dtype dtype, int64_t m, int64_t n, int64_t k, int threads, size_t *bytes) {
+frnn_status frnn_matmul_workspace(frnn_dtype dtype, int64_t m, int64_t n, int64_t k, int threads,
+                                  size_t *bytes) {
+    if (!bytes) return FRNN_BAD_ARGUMENT;
     *bytes = 0;
     const size_t item = frnn_itemsize(dtype);
     if (!item || m < 1 || n < 1 || k < 1 || threads < 1) return FRNN_BAD_ARGUMENT;
     if (n > INT32_MAX || k > INT32_MAX) return FRNN_TOO_LARGE;
     frnn_arena arena = {0};
     frnn_carve(&arena, (n + 15) / 16 * 16, (size_t)k * item);
-    *bytes = (size_t)frnn_max((int64_t)arena.used, threads * (int64_t)frnn_outer_scratch(dtype, n));
-    return FRNN_OK;
+    *bytes =
+        (size_t)frnn_max((int64_t)arena.used, frnn_min(m, threads) * (int64_t)frnn_outer_scratch(dtype, n));
+    return arena.overflow ? FRNN_TOO_LARGE : FRNN_OK;
 }
 
 frnn_status frnn_matmul(frnn_dtype dtype, int64_t m, int64_t n, int64_t k, const void *a, int64_t lda,
                         int transpose_a, const void *b, int64_t ldb, int transpose_b, void *c, int64_t ldc,
                         int threads, void *workspace) {
-    if (threads < 1 || !frnn_itemsize(dtype) || m < 1 || n < 1 || k < 1 || !a || !b || !c || !workspace) return FRNN_BAD_ARGUMENT;
-    if (transpose_a && transpose_b) return FRNN_BAD_ARGUMENT;
+    if (threads < 1 || !frnn_itemsize(dtype) || m < 1 || n < 1 || k < 1 || !a || !b || !c || !workspace)
+        return FRNN_BAD_ARGUMENT;
+    if (!frnn_aligned(workspace) || (transpose_a && transpose_b)) return FRNN_BAD_ARGUMENT;
+    if (n > INT32_MAX || k > INT32_MAX) return FRNN_TOO_LARGE;
     if (lda < (transpose_a ? m : k) || ldb < (transpose_b ? k : n) || ldc < n) return FRNN_BAD_ARGUMENT;
     matmul job = {
-        .kernels = frnn_active_kernels(), .dtype = dtype, .m = m, .n = n, .k = k, .lda = lda, .ldb = ldb,
-        .ldc = ldc, .transpose_a = transpose_a, .transpose_b = transpose_b, .a = a, .b = b, .c = c,
-        .workspace = workspace, .scratch = frnn_outer_scratch(dtype, n),
+        .kernels = frnn_active_kernels(),
+        .dtype = dtype,
+        .m = m,
+        .n = n,
+        .k = k,
+        .lda = lda,
+        .ldb = ldb,
+        .ldc = ldc,
+        .transpose_a = transpose_a,
+        .transpose_b = transpose_b,
+        .a = a,
+        .b = b,
+        .c = c,
+        .workspace = workspace,
+        .scratch = frnn_outer_scratch(dtype, n),
     };
-    frnn_pool_run(matmul_job, &job, (int)frnn_min(m, frnn_threads_for(m * n * k, threads)));
+    frnn_pool_run(matmul_job, &job, (int)frnn_min(m, frnn_threads_for((double)m * n * k, threads)));
     return FRNN_OK;
 }

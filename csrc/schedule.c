@@ -16,8 +16,8 @@ void *frnn_carve(frnn_arena *arena, int64_t count, size_t itemsize) {
 }
 
 frnn_status frnn_batch_check(const frnn_batch *batch) {
-    if (batch->batch < 1 || batch->time < 1) return FRNN_BAD_ARGUMENT;
-    if (batch->batch > INT64_MAX / batch->time) return FRNN_TOO_LARGE;
+    if (!batch || batch->batch < 1 || batch->time < 1) return FRNN_BAD_ARGUMENT;
+    if (batch->time > INT64_MAX / 64 || batch->batch > INT64_MAX / 64 / batch->time) return FRNN_TOO_LARGE;
     if (batch->lengths)
         for (int64_t i = 0; i < batch->batch; i++)
             if (batch->lengths[i] < 0 || batch->lengths[i] > batch->time) return FRNN_BAD_ARGUMENT;
@@ -42,7 +42,7 @@ void frnn_schedule_build(frnn_schedule *s, const frnn_batch *batch, frnn_arena *
     s->active = frnn_carve(arena, T + 1, sizeof(int64_t));
     s->start = frnn_carve(arena, T + 2, sizeof(int64_t));
     s->steps = T;
-    if (!arena->base) return;
+    if (!arena->base || arena->overflow) return;
 
     // active[t] first counts the rows of length t, then those longer than t.
     memset(s->active, 0, (size_t)(T + 1) * sizeof(int64_t));
@@ -78,7 +78,8 @@ frnn_cursor frnn_cursor_at(const frnn_schedule *schedule, int64_t tape_row) {
     return (frnn_cursor){.step = low, .row = tape_row - schedule->start[low]};
 }
 
-void frnn_tape_carve(frnn_tape *tape, const frnn_layer *layer, const frnn_schedule *schedule, frnn_arena *arena) {
+void frnn_tape_carve(frnn_tape *tape, const frnn_layer *layer, const frnn_schedule *schedule,
+                     frnn_arena *arena) {
     const frnn_cell_info *info = frnn_generic_kernels.cell[layer->dtype][layer->cell].info;
     const size_t item = frnn_itemsize(layer->dtype);
     const int64_t rows = schedule->rows, states = schedule->rows + schedule->batch;
@@ -90,9 +91,10 @@ void frnn_tape_carve(frnn_tape *tape, const frnn_layer *layer, const frnn_schedu
 }
 
 frnn_status frnn_tape_size(const frnn_layer *layer, const frnn_batch *batch, size_t *bytes) {
+    if (!bytes) return FRNN_BAD_ARGUMENT;
     *bytes = 0;
-    if (!layer || !frnn_gates(layer->cell) || !frnn_itemsize(layer->dtype)) return FRNN_BAD_ARGUMENT;
-    const frnn_status status = frnn_batch_check(batch);
+    frnn_status status = frnn_layer_check(layer);
+    if (status == FRNN_OK) status = frnn_batch_check(batch);
     if (status != FRNN_OK) return status;
     const frnn_schedule schedule = {.batch = batch->batch, .rows = frnn_batch_rows(batch)};
     frnn_arena arena = {0};
@@ -111,14 +113,16 @@ frnn_status frnn_tape_size(const frnn_layer *layer, const frnn_batch *batch, siz
 // A step of so many multiply-adds is worth a barrier.
 #define BARRIER_WORK 30000
 
-int frnn_threads_for(int64_t multiply_adds, int threads) {
-    return (int)frnn_max(1, frnn_min(threads, multiply_adds / THREAD_WORK));
+int frnn_threads_for(double multiply_adds, int threads) {
+    const double worth = multiply_adds / THREAD_WORK;
+    return worth < 1 ? 1 : worth < threads ? (int)worth : threads;
 }
 
 int frnn_by_rows(const frnn_work *work, int threads) {
     const int64_t batch = work->schedule->batch;
+    if (work->step_work < BARRIER_WORK) return 1;
     if (batch < threads) return 0;
-    return batch >= (int64_t)threads * THREAD_ROWS || work->blocks < threads || work->step_work < BARRIER_WORK;
+    return batch >= (int64_t)threads * THREAD_ROWS || work->blocks < threads;
 }
 
 frnn_share frnn_share_of(const frnn_work *work, int thread, int threads, frnn_barrier *barrier) {
@@ -145,7 +149,8 @@ frnn_share frnn_share_of(const frnn_work *work, int thread, int threads, frnn_ba
 void frnn_zero_padding(const frnn_schedule *schedule, const frnn_view *view, size_t row_bytes, size_t item,
                        int thread, int threads) {
     if (!view->data || schedule->rows == schedule->batch * schedule->time) return;
-    for (int64_t row = schedule->batch * thread / threads; row < schedule->batch * (thread + 1) / threads; row++)
+    for (int64_t row = schedule->batch * thread / threads; row < schedule->batch * (thread + 1) / threads;
+         row++)
         for (int64_t t = schedule->length[row]; t < schedule->time; t++)
             memset((char *)view->data
                        + (schedule->order[row] * view->batch_stride + t * view->time_stride) * (int64_t)item,

@@ -2,7 +2,7 @@
 
 __version__ = "0.1.0"
 
-from fastrnn.config import get_include, get_num_threads, set_num_threads, show_config
+from fastrnn.config import get_num_threads, set_num_threads, show_config
 from fastrnn.layers.dense import Dense
 from fastrnn.layers.dropout import Dropout
 from fastrnn.layers.embedding import Embedding
@@ -36,7 +36,6 @@ __all__ = [
     "SparseCategoricalCrossentropy",
     "clip_by_global_norm",
     "clip_by_value",
-    "get_include",
     "get_num_threads",
     "load",
     "set_num_threads",

@@ -1,4 +1,4 @@
-# The C interface of fastrnn, for other Cython packages: cimport fastrnn._core.
+# csrc/fastrnn.h, as _core.pyx sees it.
 from libc.stdint cimport int64_t
 
 cdef extern from "fastrnn.h" nogil:

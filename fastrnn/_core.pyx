@@ -1,6 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, freethreading_compatible=True
 """The seam: checks arrays, drops the GIL, calls C, turns a status into an exception."""
 
+cimport cython
 from cpython.buffer cimport (PyBUF_FORMAT, PyBUF_STRIDED_RO, PyBUF_WRITABLE, PyBuffer_Release,
                              PyObject_GetBuffer)
 from libc.stdint cimport int64_t, uintptr_t
@@ -62,7 +63,7 @@ cdef class Array:
         try:
             PyObject_GetBuffer(array, &self.buffer, flags)
         except (BufferError, ValueError) as error:
-            raise ValueError(f"{name}: expected a writable array, got a read-only one") from error
+            raise ValueError(f"{name}: expected a {'writable ' if writable else ''}array: {error}") from error
         self.held = True
         if self.buffer.format.decode() != format:
             wanted = "float32" if format == "f" else "float64"
@@ -144,18 +145,16 @@ cdef object matrix(const void *data, frnn_dtype dtype, int64_t rows, int64_t col
 cdef frnn_status numpy_gemm(void *context, frnn_dtype dtype, int64_t m, int64_t n, int64_t k,
                             const void *a, int64_t lda, int transpose_a, const void *b, int64_t ldb,
                             int transpose_b, void *c, int64_t ldc) noexcept with gil:
+    # `context` is a list for what goes wrong, to be raised once C has returned.
     try:
         left = matrix(a, dtype, k, m, lda).T if transpose_a else matrix(a, dtype, m, k, lda)
         right = matrix(b, dtype, n, k, ldb).T if transpose_b else matrix(b, dtype, k, n, ldb)
-        np.matmul(left, right, out=matrix(c, dtype, m, n, ldc))
+        with np.errstate(all="ignore"):
+            np.matmul(left, right, out=matrix(c, dtype, m, n, ldc))
         return FRNN_OK
-    except BaseException:
+    except BaseException as error:
+        (<list>context).append(error)
         return FRNN_GEMM_FAILED
-
-
-cdef frnn_provider numpy_provider
-numpy_provider.gemm = numpy_gemm
-numpy_provider.context = NULL
 
 
 # --- A layer in one direction -------------------------------------------------------------------
@@ -240,6 +239,10 @@ def forward(Pack pack not None, x, const int64_t[::1] lengths, bint reverse, h0,
     cdef frnn_status status
     cdef Tape tape = None
     cdef Memory workspace
+    cdef list failure = []
+    cdef frnn_provider provider
+    provider.gemm = numpy_gemm
+    provider.context = <void *>failure
     cdef int64_t B = x.shape[0], T = x.shape[1], H = pack.layer.hidden_size
     cdef str format = pack.format
     cdef Array x_ = Array(x, "x", format, (B, T, pack.layer.input_size))
@@ -259,7 +262,7 @@ def forward(Pack pack not None, x, const int64_t[::1] lengths, bint reverse, h0,
     args.c_n = c_n_.data
     args.tape = NULL
     args.w_ih = pack.w_ih_array.data
-    args.provider = &numpy_provider if args.w_ih != NULL else NULL
+    args.provider = &provider if args.w_ih != NULL else NULL
     args.threads = frnn_num_threads()
     if training:
         tape = Tape.__new__(Tape)
@@ -275,6 +278,8 @@ def forward(Pack pack not None, x, const int64_t[::1] lengths, bint reverse, h0,
     cdef void *room = workspace.data
     with nogil:
         status = frnn_forward(&args, room)
+    if failure:
+        raise failure[0]
     check(status)
     return tape
 
@@ -289,9 +294,12 @@ def backward(Tape tape not None, dy, dh_n, dc_n, dx, dh0, dc0, dw_ih, dw_hh, db_
     cdef frnn_backward_args args
     cdef frnn_status status
     cdef Memory workspace
+    cdef list failure = []
+    cdef frnn_provider provider
+    provider.gemm = numpy_gemm
+    provider.context = <void *>failure
     cdef Pack pack = tape.pack
-    if tape.memory is None:
-        raise RuntimeError("the tape has been consumed by an earlier backward call")
+    cdef Memory memory
     if pack.backward_pack is None:
         raise ValueError("the tape's pack was made without backward=True")
     cdef str format = pack.format
@@ -309,8 +317,11 @@ def backward(Tape tape not None, dy, dh_n, dc_n, dx, dh0, dc0, dw_ih, dw_hh, db_
     cdef Array db_ih_ = state(db_ih, "db_ih", format, (rows,), True)
     cdef Array db_hh_ = state(db_hh, "db_hh", format, (rows,), True)
     apart((dx_, dh0_, dc0_, dw_ih_, dw_hh_, db_ih_, db_hh_), (tape.x, dy_, dh_n_, dc_n_))
-    cdef Memory memory = tape.memory
-    tape.memory = None
+    with cython.critical_section(tape):
+        memory = tape.memory
+        tape.memory = None
+    if memory is None:
+        raise RuntimeError("the tape has been consumed by an earlier backward call")
     args.pack = pack.backward_pack.data
     args.batch = tape.batch
     args.x = tape.x.view()
@@ -326,13 +337,15 @@ def backward(Tape tape not None, dy, dh_n, dc_n, dx, dh0, dc0, dw_ih, dw_hh, db_
     args.db_ih = db_ih_.data
     args.db_hh = db_hh_.data
     args.w_ih = pack.w_ih_array.data
-    args.provider = &numpy_provider if args.w_ih != NULL else NULL
+    args.provider = &provider if args.w_ih != NULL else NULL
     args.threads = frnn_num_threads()
     check(frnn_backward_workspace(&args, &size))
     workspace = Memory(size)
     cdef void *room = workspace.data
     with nogil:
         status = frnn_backward(&args, room)
+    if failure:
+        raise failure[0]
     check(status)
 
 
@@ -347,8 +360,10 @@ def matmul(a, b):
     cdef int64_t m, n, k
     cdef size_t size
     cdef frnn_status status
-    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[0]:
-        raise ValueError(f"b: expected ({a.shape[-1]}, n) to go with a {a.shape}, got {b.shape}")
+    if a.ndim != 2:
+        raise ValueError(f"a: expected (m, k), got {a.shape}")
+    if b.ndim != 2 or a.shape[1] != b.shape[0]:
+        raise ValueError(f"b: expected ({a.shape[1]}, n) to go with a {a.shape}, got {b.shape}")
     m, k, n = a.shape[0], a.shape[1], b.shape[1]
     if m == 0 or n == 0 or k == 0:
         return np.zeros((m, n), a.dtype)
@@ -380,8 +395,10 @@ cdef map_(frnn_function function, x):
     y = np.empty_like(x)
     cdef Array y_ = Array(y.reshape(-1), "y", format, (x.size,), True)
     cdef int64_t n = x.size
+    cdef frnn_status status
     with nogil:
-        frnn_map(function, FRNN_F32 if x_.item == 4 else FRNN_F64, n, x_.data, y_.data)
+        status = frnn_map(function, FRNN_F32 if x_.item == 4 else FRNN_F64, n, x_.data, y_.data)
+    check(status)
     return y
 
 

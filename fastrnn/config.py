@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,8 +31,8 @@ def _from_environment() -> str | None:
         if value is not None and value not in known:
             raise ValueError(f"{name}: expected one of {', '.join(known)}, got {value!r}")
     threads = os.environ.get("FASTRNN_NUM_THREADS")
-    if threads is not None and not (threads.isdecimal() and int(threads) > 0):
-        raise ValueError(f"FASTRNN_NUM_THREADS: expected a positive integer, got {threads!r}")
+    if threads is not None and not (threads.isdecimal() and 1 <= int(threads) <= 255):
+        raise ValueError(f"FASTRNN_NUM_THREADS: expected an integer from 1 to 255, got {threads!r}")
     return os.environ.get("FASTRNN_GEMM")
 
 
@@ -80,13 +79,10 @@ def get_num_threads() -> int:
     return _core.num_threads()
 
 
-def get_include() -> str:
-    """The directory that holds ``_core.pxd``, for Cython packages that cimport it."""
-    return os.path.dirname(os.path.abspath(__file__))
-
-
 def config() -> dict[str, str]:
     """What `show_config` prints, as a dictionary."""
+    import platform
+
     from fastrnn import __version__
 
     return {

@@ -1,4 +1,4 @@
-"""``fastrnn demo``: the main job on a text that every Python has, and a comparison with NumPy."""
+"""``fastrnn demo``: a character model of Python's standard library, trained in half a minute."""
 
 from __future__ import annotations
 
@@ -6,27 +6,17 @@ import itertools
 import math
 import sys
 import sysconfig
-import time
 from collections import Counter
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
-
-from fastrnn import plots, reference
-from fastrnn.charmodel import BITS, LOSS, CharModel
-from fastrnn.data import Examples, Ids, Stream, Vocabulary
-from fastrnn.layers.base import Layer
-from fastrnn.layers.recurrent import LSTM
-from fastrnn.models import Sequential
+from fastrnn import plots
+from fastrnn.charmodel import BITS, CharModel
+from fastrnn.comparison import measure
+from fastrnn.data import Ids, Stream, Vocabulary
 from fastrnn.optimizers import Adam
-from fastrnn.parameter import Array
 from fastrnn.serialization import check_writable
 from fastrnn.terminal import Progress, count, emphasis, line
-from fastrnn.training import train_step
 
 # Modules of the standard library that are plain Python and have long been there. The last ones are
 # held out.
@@ -50,7 +40,6 @@ RARE = 50  # a character that occurs less often is dropped
 
 BATCH, TIME = 32, 64
 LEARNING_RATE, GLOBAL_NORM = 6e-3, 5.0
-MEASURE = 1.0  # seconds to time a step, in each of the two ways
 
 
 def run(out: Path, seconds: float, seed: int | None) -> None:
@@ -74,13 +63,11 @@ def run(out: Path, seconds: float, seed: int | None) -> None:
     line("text", f"{modules} modules of {python}'s library, {count(len(ids))} characters")
     line("model", f"2 x LSTM 128, embedding 64, {len(vocabulary)} characters: {size:,} parameters")
 
-    stream = Stream(ids[:split], BATCH, TIME)
-    comparison = compare(char.model, Examples(*next(iter(stream))))
-    trained = train(char, stream, ids[split:], seconds)
+    trained = train(char, Stream(ids[:split], BATCH, TIME), ids[split:], seconds)
     line("training", f"{trained.summary}, loss {trained.losses[0]:.2f} to {trained.final:.2f}")
     bits = BITS * char.evaluate(ids[split:])
     line("held out", f"{bits:.3f} bits a character, on {count(len(ids) - split)} it has never seen")
-    line("speed", comparison.summary)
+    line("speed", str(measure(len(vocabulary), BATCH, TIME)))
 
     char.save(model_path)
     line("saved", f"{model_path}{picture(trained, picture_path)}")
@@ -161,97 +148,3 @@ def picture(trained: Trained, path: Path) -> str:
     except ImportError:
         return " (no picture of the training curve: matplotlib is not installed)"
     return f" and {path}"
-
-
-class ReferenceLayer(Layer):
-    """An LSTM layer with the same parameters, computed by the NumPy reference."""
-
-    recurrent = True
-
-    def __init__(self, layer: LSTM) -> None:
-        super().__init__()
-        self.layer = layer
-        self.input_size = layer.input_size
-        self._parameters = layer.parameters()
-
-    def output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        return self.layer.output_shape(input_shape)
-
-    def vjp(self, x: Array, state: Any = None, lengths: ArrayLike | None = None) -> Any:
-        h0, c0 = (None, None) if state is None else state
-        weights: Mapping[str, ArrayLike] = {n: p.data for n, p in self._parameters.items()}
-        layers = self.layer.num_layers
-        y, h, c, tape = reference.layer_forward("lstm", x, weights, layers, False, h0, c0, lengths)
-
-        def pullback(dy: Array) -> tuple[Array, None]:
-            dx, _, _, gradients = reference.layer_backward(tape, dy)
-            for name, gradient in gradients.items():
-                self._parameters[name].add_grad(gradient)
-            return dx, None
-
-        return (y, (h, c)), pullback
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Seconds that a training step takes, and how far the two are apart."""
-
-    fused: float
-    numpy: float
-    difference: float
-
-    @property
-    def summary(self) -> str:
-        return (
-            f"a training step takes {1e3 * self.fused:.1f} ms, {self.numpy / self.fused:.1f} times "
-            f"faster than in plain NumPy ({1e3 * self.numpy:.0f} ms, same gradients to "
-            f"{self.difference:.0e})"
-        )
-
-
-def compare(model: Sequential, batch: Examples) -> Comparison:
-    """Time a training step against the same step with the LSTM in plain NumPy.
-
-    Embedding, Dense, loss and optimizer are the same code around both. The outputs and gradients
-    are compared first; RuntimeError if they are not the same but for rounding. The model is left as
-    it was.
-    """
-    twin = Sequential(
-        [ReferenceLayer(layer) if isinstance(layer, LSTM) else layer for layer in model.layers]
-    )
-    ours, theirs = _outcome(model, batch), _outcome(twin, batch)
-    difference = max(
-        float(np.abs(a - b).max() / np.abs(b).max()) for a, b in zip(ours, theirs, strict=True)
-    )
-    if not difference < 1e-3:
-        raise RuntimeError(f"kernels and reference disagree: relative difference {difference:.1e}")
-    before = model.state_dict()
-    numpy, fused = (_seconds(_stepper(each, batch)) for each in (twin, model))
-    model.load_state_dict(before)
-    model.zero_grad()
-    return Comparison(fused, numpy, difference)
-
-
-def _outcome(model: Sequential, batch: Examples) -> list[NDArray[Any]]:
-    """Outputs and all gradients of a batch."""
-    model.zero_grad()
-    (y_pred, _), pullback = model.vjp(batch.x)
-    pullback(LOSS.vjp(batch.y, y_pred)[1])
-    gradients = (parameter.grad for parameter in model.parameters().values())
-    return [y_pred, *(gradient for gradient in gradients if gradient is not None)]
-
-
-def _stepper(model: Sequential, batch: Examples) -> Callable[[], object]:
-    optimizer = Adam(LEARNING_RATE, global_clipnorm=GLOBAL_NORM)
-    return lambda: train_step(model, LOSS, optimizer, batch)
-
-
-def _seconds(step: Callable[[], object]) -> float:
-    """The least time of a call: what else runs on the machine can only add to it."""
-    time.sleep(0.2)  # BLAS's threads spin for a while after work, and would take our cores
-    times: list[float] = []
-    while not times or sum(times) < MEASURE:
-        start = time.perf_counter()
-        step()
-        times.append(time.perf_counter() - start)
-    return min(times)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastrnn import losses, metrics, optimizers, serialization, training
+from fastrnn import losses, metrics, optimizers, training
 from fastrnn.data import Examples
 from fastrnn.layers.base import Layer, check_size
 from fastrnn.metrics import Metric
@@ -71,9 +71,9 @@ class Model(Layer):
         self,
         x: ArrayLike,
         y: ArrayLike,
+        *,
         epochs: int = 1,
         batch_size: int = 32,
-        *,
         validation_data: tuple[ArrayLike, ...] | None = None,
         validation_split: float = 0.0,
         shuffle: bool = True,
@@ -173,6 +173,8 @@ class Model(Layer):
         What `compile` was given is not kept. Raises OSError where the file cannot be written.
         """
         description = {"kind": type(self).__name__, **self.config()}
+        from fastrnn import serialization  # not at import: most never need it
+
         content = serialization.ModelFile(self.state_dict(), description, extra or {})
         serialization.write(path, content)
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastrnn import serialization
 from fastrnn.layers.base import Layer
 from fastrnn.layers.dense import Dense
 from fastrnn.layers.dropout import Dropout
@@ -17,6 +16,9 @@ from fastrnn.layers.embedding import Embedding
 from fastrnn.layers.recurrent import GRU, LSTM, RNN
 from fastrnn.model import Model
 from fastrnn.parameter import Array
+
+if TYPE_CHECKING:
+    from fastrnn.serialization import ModelFile
 
 KINDS: dict[str, type[Layer]] = {
     kind.__name__: kind for kind in (Dense, Dropout, Embedding, GRU, LSTM, RNN)
@@ -177,10 +179,12 @@ def load(path: str | os.PathLike[str]) -> Sequential:
     Raises OSError where the file cannot be read, ValueError with its name and the reason where it
     is truncated, of another kind, of a newer version, or describes an unknown layer.
     """
+    from fastrnn import serialization  # not at import: most never need it
+
     return build(path, serialization.read(path))
 
 
-def build(path: str | os.PathLike[str], content: serialization.ModelFile) -> Sequential:
+def build(path: str | os.PathLike[str], content: ModelFile) -> Sequential:
     """The model that `content`, read from `path`, describes; ValueError as `load`."""
     try:
         kind = content.description.get("kind")

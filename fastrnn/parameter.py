@@ -24,8 +24,9 @@ class Parameter:
 
     def __init__(self, value: ArrayLike, dtype: np.dtype | type | str | None = None) -> None:
         self._data: Array = np.array(value, dtype=dtype, order="C")
-        self._view = self._data.view()
-        self._view.flags.writeable = False
+        # Through a read-only buffer: such a view cannot be made writable.
+        flat = np.frombuffer(self._data.data.toreadonly().cast("B"), self._data.dtype)
+        self._view = flat.reshape(self._data.shape)
         self._lock = threading.Lock()
         self.grad: Array | None = None
         self.version = 0

@@ -10,12 +10,12 @@ from typing import Any
 
 from fastrnn.training import progress_bar
 
-LABEL = 10  # columns
+LABEL = 9  # columns, and a space
 
 
 def line(label: str, text: str) -> None:
     """Print a line that begins with a label."""
-    print(f"{emphasis(label.ljust(LABEL))}{text}", flush=True)
+    print(f"{emphasis(label.ljust(LABEL))} {text}", flush=True)
 
 
 def emphasis(text: str) -> str:
@@ -44,7 +44,7 @@ class Progress:
         self._bar: Any = progress_bar(
             1.0,
             label.ljust(LABEL),
-            bar_format="{desc}{percentage:3.0f}%|{bar:30}| {elapsed}<{remaining}{postfix}",
+            bar_format="{desc} {percentage:3.0f}%|{bar:30}| {elapsed}<{remaining}{postfix}",
             leave=False,
         )
 

@@ -82,7 +82,7 @@ def train_step(
     """
     model.zero_grad()
     (y_pred, state), pullback = model.vjp(batch.x, state, batch.lengths)
-    valid = _valid(y_pred, batch.lengths)
+    valid = _valid(batch, y_pred)
     if valid is None:
         value, dy_pred = loss.vjp(batch.y, y_pred)
     else:
@@ -94,11 +94,15 @@ def train_step(
     return Step(value, y_pred, state)
 
 
-def _valid(y_pred: Array, lengths: NDArray[np.int64] | None) -> NDArray[np.bool_] | None:
+def _valid(batch: Examples, y_pred: Array) -> NDArray[np.bool_] | None:
     """Which (batch, time) entries count, where there are time steps and not all of them do."""
-    if lengths is None or y_pred.ndim < 3:
+    if batch.lengths is None or y_pred.ndim < 3:
         return None
-    return np.arange(y_pred.shape[1]) < lengths[:, None]
+    if batch.y.shape[:2] != y_pred.shape[:2]:
+        raise ValueError(
+            f"y: expected {y_pred.shape[:2]}, a target for every time step, got {batch.y.shape}"
+        )
+    return np.arange(y_pred.shape[1]) < batch.lengths[:, None]
 
 
 class _Means:
@@ -122,7 +126,7 @@ def _add_batch(
 ) -> None:
     """Take a batch's loss (computed unless given) and metrics into the means."""
     y_true = batch.y
-    valid = _valid(y_pred, batch.lengths)
+    valid = _valid(batch, y_pred)
     if valid is not None:
         y_true, y_pred = y_true[valid], y_pred[valid]
     values = {"loss": objective.loss(y_true, y_pred) if loss is None else loss}

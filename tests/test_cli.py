@@ -14,6 +14,7 @@ import pytest
 from fastrnn import charmodel, demo
 from fastrnn.charmodel import CharModel
 from fastrnn.cli import main
+from fastrnn.comparison import Comparison
 from fastrnn.data import Vocabulary
 
 Output = pytest.CaptureFixture[str]
@@ -265,7 +266,8 @@ def test_sample_refuses_a_bad_model(model: Path, tmp_path: Path, capsys: Output)
 @pytest.fixture
 def quick_demo(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "SIZE", 120_000)
-    monkeypatch.setattr(demo, "MEASURE", 0.0)
+    comparison = Comparison(fused=0.01, numpy=0.125, difference=1e-6)
+    monkeypatch.setattr(demo, "measure", lambda *sizes: comparison)
 
 
 @pytest.mark.usefixtures("quick_demo")
@@ -278,7 +280,7 @@ def test_demo_does_the_main_job(tmp_path: Path, capsys: Output) -> None:
     assert labels[:5] == ["text", "model", "training", "held", "speed"]
     bits = re.search(r"held out +(\d\.\d+) bits a character", printed)
     assert bits is not None and 1.0 < float(bits[1]) < 6.6
-    assert re.search(r"a training step takes \S+ ms, \S+ times faster than .*NumPy", printed)
+    assert "a training step takes 10.0 ms, 12.5 times faster than in plain NumPy" in printed
     assert CharModel.load(out / "demo.safetensors").vocabulary.characters.isascii()
     names = sorted(path.name for path in out.iterdir())
     assert names in (["demo.png", "demo.safetensors"], ["demo.safetensors"])
@@ -313,31 +315,6 @@ def test_the_text_of_the_demo_is_the_same_every_time() -> None:
     assert 500_000 < len(text) <= demo.SIZE
     assert modules > 80
     assert all(text.count(character) >= demo.RARE // 2 for character in set(text))
-
-
-def test_kernels_that_disagree_with_the_reference_are_not_timed(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    char = CharModel.new(Vocabulary("ab"), hidden=3, embedding=2, layers=2, seed=0)
-    ids = char.vocabulary.encode("abbabbaba")
-    batch = demo.Examples(ids[None, :-1], ids[None, 1:])
-    monkeypatch.setattr(demo, "MEASURE", 0.0)
-    before = char.model.state_dict()
-    comparison = demo.compare(char.model, batch)
-    assert comparison.difference < 1e-4
-    after = char.model.state_dict()
-    assert all((before[name] == after[name]).all() for name in before)
-
-    backward = demo.reference.layer_backward
-
-    def wrong(*arguments: Any) -> Any:
-        dx, dh, dc, gradients = backward(*arguments)
-        gradients["weight_hh_l1"] = gradients["weight_hh_l1"] * 1.01
-        return dx, dh, dc, gradients
-
-    monkeypatch.setattr(demo.reference, "layer_backward", wrong)
-    with pytest.raises(RuntimeError, match="kernels and reference disagree"):
-        demo.compare(char.model, batch)
 
 
 # The command itself -------------------------------------------------------------------------------

@@ -257,7 +257,9 @@ def test_fit_learns_a_task_that_needs_memory() -> None:
     )
     model.compile(Adam(0.01), "sparse_categorical_crossentropy", metrics=["accuracy"])
     validation = (x[400:], y[400:])
-    history = model.fit(x[:400], y[:400], 10, batch_size=16, validation_data=validation, seed=0)
+    history = model.fit(
+        x[:400], y[:400], epochs=10, batch_size=16, validation_data=validation, seed=0
+    )
     assert list(history.history) == ["loss", "accuracy", "val_loss", "val_accuracy"]
     assert all(len(values) == 10 for values in history.history.values())
     assert history.history["val_accuracy"][-1] > 0.95

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import threading
 from typing import Any
 
@@ -246,6 +248,29 @@ def test_many_python_threads_at_once_agree(rng: Any) -> None:
     np.testing.assert_allclose(grad, 61 * single, rtol=1e-4, atol=1e-4 * np.abs(single).max())
 
 
+@pytest.mark.parametrize("cell", LAYERS)
+def test_layers_are_copied_and_pickled_after_calls_too(cell: str, rng: Any) -> None:
+    layer = make_layer(cell, 3, 4, 2, dropout=0.2, seed=1)
+    x = normal(rng, 2, 5, 3)
+    layer.vjp(x)
+    for copied in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        np.testing.assert_array_equal(copied(x)[0], layer(x)[0])
+        copied.vjp(x)
+        with copied.parameters()["weight_hh_l0"].writing() as data:
+            data[:] = 0
+        assert layer.parameters()["weight_hh_l0"].data.any()
+
+
+@pytest.mark.parametrize("gemm", config.GEMMS)
+def test_overflow_is_nobodys_error(gemm: str) -> None:
+    """A gate that saturates is no floating-point error, whatever NumPy is told to raise."""
+    layer = fr.GRU(3, 4, seed=1)
+    with np.errstate(all="raise"), config.using(gemm=gemm):
+        (y, _), pullback = layer.vjp(np.full((2, 5, 3), 3e38, np.float32))
+        pullback(np.ones_like(y))
+    assert np.isfinite(y).all()
+
+
 # --- State dict ---------------------------------------------------------------------------------
 
 
@@ -270,6 +295,8 @@ def test_parameters_are_read_only_and_writing_shows_in_the_next_call(rng: Any) -
     weight = layer.parameters()["weight_ih_l0"]
     with pytest.raises(ValueError, match="read-only"):
         weight.data[0, 0] = 1
+    with pytest.raises(ValueError, match="WRITEABLE"):
+        weight.data.flags.writeable = True
     x = normal(rng, 1, 2, 3)
     before = layer(x)[0]
     weight.assign(np.zeros(weight.shape))

@@ -36,7 +36,7 @@ def test_labels_are_bold_on_a_terminal_alone(monkeypatch: pytest.MonkeyPatch) ->
     assert plain.getvalue() == "text      1 2 3\n"
     monkeypatch.setattr(sys, "stdout", terminal)
     line("text", "1 2 3")
-    assert terminal.getvalue() == "\033[1mtext      \033[0m1 2 3\n"
+    assert terminal.getvalue() == "\033[1mtext     \033[0m 1 2 3\n"
     monkeypatch.setenv("NO_COLOR", "1")
     assert emphasis("text") == "text"
 

@@ -102,6 +102,14 @@ def test_padding_counts_neither_in_the_loss_nor_in_its_gradient() -> None:
     np.testing.assert_allclose(model.dys[0][..., 0], expected)
 
 
+def test_lengths_want_a_target_for_every_time_step() -> None:
+    batch = Examples(np.ones((2, 3, 1)), np.zeros(2), np.array([3, 1]))
+    with pytest.raises(
+        ValueError, match=r"y: expected \(2, 3\), a target for every .*, got \(2,\)"
+    ):
+        train_step(Linear(1.0), MSE.loss, SGD(), batch)
+
+
 def test_means_over_batches_weigh_every_row_alike() -> None:
     x = np.arange(1.0, 6.0)[:, None]
     examples = Examples(x, np.zeros_like(x))

@@ -1,4 +1,6 @@
 // The kernels for AVX2 with FMA.
+#include "../internal.h"
+
 #if defined(__x86_64__)
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)

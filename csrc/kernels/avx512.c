@@ -1,4 +1,6 @@
 // The kernels for AVX-512 (F, DQ, BW, VL: every CPU since Skylake-X and Zen 4).
+#include "../internal.h"
+
 #if defined(__x86_64__)
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx2,fma,avx512f,avx512dq,avx512bw,avx512vl"))), \

@@ -95,7 +95,7 @@ def check_size(value: Any, name: str) -> int:
     return size
 
 
-# Entries of one array of parameters or state: more is taken for a mistake, before it takes all memory.
+# Entries of one array of parameters or state: more is taken for a mistake, not for a wish.
 MAX_ENTRIES = 2**30
 
 

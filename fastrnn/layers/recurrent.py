@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any, ClassVar, cast
 
@@ -57,7 +58,7 @@ class Recurrent(Layer):
         self.num_layers = check_size(num_layers, "num_layers")
         if self.num_layers > _MAX_LAYERS:
             raise ValueError(f"num_layers: expected at most {_MAX_LAYERS}, got {num_layers}")
-        if bias not in (True, False, "single"):
+        if not (isinstance(bias, bool) or bias == "single"):
             raise ValueError(f"bias: expected True, False or 'single', got {bias!r}")
         for name, flag in (
             ("batch_first", batch_first),
@@ -76,7 +77,8 @@ class Recurrent(Layer):
         self._directions = 2 if bidirectional else 1
         self._packs: dict[int, tuple[tuple[object, ...], _core.Pack]] = {}
         self._make_parameters()
-        self._dropout_seeds = np.random.SeedSequence(self.seed)
+        self._entropy = np.random.SeedSequence(self.seed).entropy
+        self._training_calls = itertools.count()  # a dropout mask of its own for each
 
     # --- Parameters -----------------------------------------------------------------------------
 
@@ -117,6 +119,14 @@ class Recurrent(Layer):
     def _cell(self) -> str:
         raise NotImplementedError
 
+    # Packs are a cache, and a counter cannot be copied everywhere: a copy starts without.
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_packs": {}, "_training_calls": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._training_calls = itertools.count()
+
     # --- Calls ----------------------------------------------------------------------------------
 
     def __call__(
@@ -145,7 +155,9 @@ class Recurrent(Layer):
         be None for zeros. It may be called once, and `x` must not change before.
         """
         call = _Call(self, x, state, lengths, training=True)
-        return call.result, call.pullback
+        result = call.result
+        del call.result  # the pullback must not keep what it does not need
+        return result, call.pullback
 
     def step(self, x: Array, state: Any = None) -> tuple[Array, Any]:
         """One time step: x (batch, input_size) to ``(y, state)``, y (batch, hidden_size).
@@ -235,11 +247,13 @@ class _Call:
         shape = layer._state_shape(self.batch)
         self.h_n = np.empty(shape, layer.dtype)
         self.c_n = np.empty(shape, layer.dtype) if layer.has_c else None
-        self.tapes: list[_core.Tape | None] = []
-        self.masks: list[Array] = []
-        output = self._forward(x, h_0, c_0, training)
+        tapes: list[_core.Tape | None] = []
+        masks: list[Array] = []
+        output = self._forward(x, h_0, c_0, training, tapes, masks)
         if not layer.return_sequences:
             output = self.last_output()
+        self.held = [(tapes, masks)]  # until the pullback takes them
+        self.output_shape = output.shape
         self.result = (output, (self.h_n, self.c_n) if layer.has_c else self.h_n)
 
     def batch_time(self, array: Array) -> Array:
@@ -255,11 +269,20 @@ class _Call:
         """The last layer's final h, directions side by side: (batch, D * hidden_size)."""
         return np.concatenate(list(self.h_n[-self.layer._directions :]), axis=1)
 
-    def _forward(self, x: Array, h_0: Array | None, c_0: Array | None, training: bool) -> Array:
+    def _forward(
+        self,
+        x: Array,
+        h_0: Array | None,
+        c_0: Array | None,
+        training: bool,
+        tapes: list[_core.Tape | None],
+        masks: list[Array],
+    ) -> Array:
         layer, hidden, directions = self.layer, self.layer.hidden_size, self.layer._directions
         rng = None
         if training and layer.dropout and layer.num_layers > 1:
-            rng = np.random.Generator(np.random.Philox(layer._dropout_seeds.spawn(1)[0]))
+            seed = np.random.SeedSequence(layer._entropy, spawn_key=(next(layer._training_calls),))
+            rng = np.random.Generator(np.random.Philox(seed))
         for k in range(layer.num_layers):
             last = k == layer.num_layers - 1
             y = None if last and not layer.return_sequences else self.empty(hidden * directions)
@@ -277,12 +300,12 @@ class _Call:
                     None if self.c_n is None else self.c_n[i],
                     training,
                 )
-                self.tapes.append(tape)
+                tapes.append(tape)
             if rng is not None and y is not None and not last:
                 mask = (rng.random(y.shape, np.float32) >= layer.dropout).astype(layer.dtype)
                 mask *= layer.dtype.type(1 / (1 - layer.dropout))
                 y *= mask
-                self.masks.append(mask)
+                masks.append(mask)
             if y is not None:
                 x = y
         return self.batch_time(x)
@@ -292,18 +315,18 @@ class _Call:
         layer, hidden, directions = self.layer, self.layer.hidden_size, self.layer._directions
         dy, dh_n, dc_n = self._check_gradients(doutput, dstate)
         try:
-            tapes, self.tapes = self.tapes, []
-            tapes[0]
+            tapes, masks = self.held.pop()  # atomic: of several threads one gets them
         except IndexError:
             raise RuntimeError("pullback: called a second time; call vjp again") from None
         shape = layer._state_shape(self.batch)
         dh_0 = np.empty(shape, layer.dtype)
         dc_0 = np.empty(shape, layer.dtype) if layer.has_c else None
+        added: list[tuple[Parameter, Array]] = []
         dx = dy
         for k in reversed(range(layer.num_layers)):
             dy = dx
-            if self.masks and k < layer.num_layers - 1 and dy is not None:
-                dy *= self.masks[k]
+            if masks and k < layer.num_layers - 1 and dy is not None:
+                dy *= masks[k]
             for d in range(directions):
                 i = k * directions + d
                 parameters = [layer._parameters[name] for name in layer._names(i)]
@@ -320,9 +343,10 @@ class _Call:
                     *grads,
                     *[None] * (4 - len(grads)),
                 )
-                for parameter, grad in zip(parameters, grads, strict=True):
-                    parameter.add_grad(grad)
+                added += zip(parameters, grads, strict=True)
                 dx = part if d == 0 else np.add(cast(Array, dx), part, out=part)
+        for parameter, grad in added:
+            parameter.add_grad(grad)
         return self.batch_time(cast(Array, dx)), (dh_0, dc_0) if layer.has_c else dh_0
 
     def _check_gradients(
@@ -334,8 +358,8 @@ class _Call:
         if doutput is None:
             return None, dh_n, dc_n
         dy = np.asarray(doutput)
-        if dy.shape != self.result[0].shape:
-            raise ValueError(f"doutput: expected {self.result[0].shape}, got {dy.shape}")
+        if dy.shape != self.output_shape:
+            raise ValueError(f"doutput: expected {self.output_shape}, got {dy.shape}")
         if dy.dtype != layer.dtype:
             raise TypeError(
                 f"doutput: expected {layer.dtype}, got {dy.dtype}; "
@@ -363,7 +387,7 @@ def _usable(array: Array) -> Array:
 def _check_lengths(lengths: ArrayLike | None, batch: int, time: int) -> Lengths | None:
     if lengths is None:
         return None
-    array = np.asarray(lengths)
+    array = np.array(lengths)  # a copy: the caller's may change
     if array.dtype.kind not in "iu":
         raise TypeError(f"lengths: expected integers, got {array.dtype}")
     if array.shape != (batch,):
@@ -371,7 +395,7 @@ def _check_lengths(lengths: ArrayLike | None, batch: int, time: int) -> Lengths 
     wrong = np.flatnonzero((array < 0) | (array > time))
     if wrong.size:
         raise ValueError(f"lengths: expected 0 to {time}, got {array[wrong[0]]} for row {wrong[0]}")
-    return np.array(array, dtype=np.int64)  # a copy: the tape keeps it
+    return array.astype(np.int64)
 
 
 class RNN(Recurrent):

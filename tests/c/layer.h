@@ -1,0 +1,215 @@
+// One layer's call through the public interface, forward and backward, from a problem's dense inputs to its
+// dense outputs; and making problems.
+#ifndef LAYER_H
+#define LAYER_H
+
+#include "naive.h"
+
+typedef struct {
+    const char *isa;
+    frnn_dtype dtype;
+    int threads;
+    int layout;       // of x, y, dy and dx
+    int provider;     // naive_gemm instead of native products
+    int inference;    // forward without a tape, no backward
+    unsigned without; // outputs that are not asked for, as BIT(which)
+} options;
+
+// --- Problems -----------------------------------------------------------------------------------
+
+// Shapes alone, outputs allocated.
+static inline problem problem_new(frnn_cell cell, int64_t I, int64_t H, int64_t B, int64_t T,
+                                  const int64_t *lengths, int reverse) {
+    problem p = {.cell = cell, .I = I, .H = H, .B = B, .T = T, .lengths = lengths, .reverse = reverse};
+    for (int which = OUTPUTS; which < ALL; which++)
+        p.of[which] = calloc((size_t)count_of(&p, which), sizeof(double));
+    return p;
+}
+
+static inline void problem_fill(problem *p, unsigned absent, uint64_t seed) {
+    random_state = seed;
+    double scale = 1; // of weights: a power of two near 1 / sqrt(H)
+    while (scale * scale * (double)p->H > 1) scale /= 2;
+    for (int which = 0; which < OUTPUTS; which++) {
+        if ((absent & BIT(which)) || (is_c(which) && !has_c(p->cell))) continue;
+        const int64_t count = count_of(p, which);
+        p->of[which] = malloc((size_t)count * sizeof(double));
+        for (int64_t i = 0; i < count; i++)
+            p->of[which][i] = uniform() * (which >= W_IH && which <= B_HH ? scale : 1);
+    }
+}
+
+static inline void problem_end(problem *p) {
+    for (int which = 0; which < ALL; which++) free(p->of[which]);
+}
+
+// Rows [b, b + B) and steps [t, t + T) of another problem, its weights and gradients from outside copied;
+// lengths stay those of the rows.
+static inline problem problem_part(const problem *whole, int64_t b, int64_t B, int64_t t, int64_t T) {
+    problem p = problem_new(whole->cell, whole->I, whole->H, B, T, whole->lengths ? whole->lengths + b : NULL,
+                            whole->reverse);
+    for (int which = 0; which < OUTPUTS; which++) {
+        if (!whole->of[which]) continue;
+        int64_t n[3], from[3], count = shape_of(&p, which, n);
+        shape_of(whole, which, from);
+        const int batched = which < W_IH || which > B_HH, timed = which == X || which == DY;
+        double *to = p.of[which] = malloc((size_t)count * sizeof(double));
+        for (int64_t i = 0; i < n[0]; i++, to += n[1] * n[2])
+            memcpy(to, whole->of[which] + ((i + (batched ? b : 0)) * from[1] + (timed ? t : 0)) * from[2],
+                   (size_t)(n[1] * n[2]) * sizeof(double));
+    }
+    return p;
+}
+
+// --- A provider ---------------------------------------------------------------------------------
+
+typedef struct {
+    int calls, fail_at; // fail_at: the call that reports an error, from 1; 0: none
+} gemm_context;
+
+static inline double gemm_at(frnn_dtype dtype, const void *a, int64_t i) {
+    return dtype == FRNN_F32 ? (double)((const float *)a)[i] : ((const double *)a)[i];
+}
+
+static inline frnn_status naive_gemm(void *context, frnn_dtype dtype, int64_t m, int64_t n, int64_t k,
+                                     const void *a, int64_t lda, int ta, const void *b, int64_t ldb, int tb,
+                                     void *c, int64_t ldc) {
+    gemm_context *self = context;
+    if (self && ++self->calls == self->fail_at) return FRNN_GEMM_FAILED;
+    for (int64_t i = 0; i < m; i++)
+        for (int64_t j = 0; j < n; j++) {
+            double sum = 0;
+            for (int64_t l = 0; l < k; l++)
+                sum += gemm_at(dtype, a, ta ? l * lda + i : i * lda + l)
+                     * gemm_at(dtype, b, tb ? j * ldb + l : l * ldb + j);
+            if (dtype == FRNN_F32)
+                ((float *)c)[i * ldc + j] = (float)sum;
+            else
+                ((double *)c)[i * ldc + j] = sum;
+        }
+    return FRNN_OK;
+}
+
+// --- The call -----------------------------------------------------------------------------------
+
+static inline memory pack_new(const problem *p, const options *o, array *arrays, frnn_pack_kind kind) {
+    const frnn_layer layer = {p->cell, o->dtype, p->I, p->H};
+    size_t bytes = 0;
+    EXPECT(FRNN_OK, frnn_pack_size(&layer, kind, &bytes));
+    memory pack = memory_new(bytes, 0);
+    EXPECT(FRNN_OK, frnn_pack(&layer, kind, arrays[W_IH].data, arrays[W_HH].data, arrays[B_IH].data,
+                              arrays[B_HH].data, pack.data));
+    return pack;
+}
+
+// Fills the outputs that were asked for; the others become zero.
+static inline void run_layer(problem *p, const options *o) {
+    const frnn_layer layer = {p->cell, o->dtype, p->I, p->H};
+    const frnn_batch batch = {p->B, p->T, p->lengths, p->reverse};
+    array arrays[ALL];
+    EXPECT(FRNN_OK, frnn_set_isa(o->isa));
+    for (int which = 0; which < ALL; which++) {
+        arrays[which] = (array){0};
+        if (!p->of[which] || (is_c(which) && !has_c(p->cell))) continue;
+        if (which >= OUTPUTS && ((o->without & BIT(which)) || (o->inference && which >= DX))) continue;
+        int64_t n[3];
+        shape_of(p, which, n);
+        const int strided = which == X || which == Y || which == DX || which == DY;
+        arrays[which] = array_new(o->dtype, n, strided ? o->layout : BATCH_FIRST);
+        if (which < OUTPUTS) array_put(&arrays[which], p->of[which]);
+    }
+    gemm_context context = {0};
+    const frnn_provider provider = {naive_gemm, &context};
+    memory pack = pack_new(p, o, arrays, FRNN_PACK_FORWARD), tape = {0};
+    size_t bytes = 0;
+    if (!o->inference) {
+        EXPECT(FRNN_OK, frnn_tape_size(&layer, &batch, &bytes));
+        tape = memory_new(bytes, 0);
+    }
+    const frnn_forward_args forward = {
+        .pack = pack.data,
+        .batch = batch,
+        .x = array_view(&arrays[X]),
+        .h0 = arrays[H0].data,
+        .c0 = arrays[C0].data,
+        .y = array_view(&arrays[Y]),
+        .h_n = arrays[H_N].data,
+        .c_n = arrays[C_N].data,
+        .tape = tape.data,
+        .provider = o->provider ? &provider : NULL,
+        .w_ih = o->provider ? arrays[W_IH].data : NULL,
+        .threads = o->threads,
+    };
+    EXPECT(FRNN_OK, frnn_forward_workspace(&forward, &bytes));
+    memory workspace = memory_new(bytes, 0);
+    EXPECT(FRNN_OK, frnn_forward(&forward, workspace.data));
+    memory_end(&workspace, "the forward workspace");
+    memory_end(&pack, "the forward pack");
+
+    if (!o->inference) {
+        pack = pack_new(p, o, arrays, FRNN_PACK_BACKWARD);
+        const frnn_backward_args backward = {
+            .pack = pack.data,
+            .batch = batch,
+            .x = array_view(&arrays[X]),
+            .tape = tape.data,
+            .dy = array_view(&arrays[DY]),
+            .dh_n = arrays[DH_N].data,
+            .dc_n = arrays[DC_N].data,
+            .dx = array_view(&arrays[DX]),
+            .dh0 = arrays[DH0].data,
+            .dc0 = arrays[DC0].data,
+            .dw_ih = arrays[DW_IH].data,
+            .dw_hh = arrays[DW_HH].data,
+            .db_ih = arrays[DB_IH].data,
+            .db_hh = arrays[DB_HH].data,
+            .provider = o->provider ? &provider : NULL,
+            .w_ih = o->provider ? arrays[W_IH].data : NULL,
+            .threads = o->threads,
+        };
+        EXPECT(FRNN_OK, frnn_backward_workspace(&backward, &bytes));
+        workspace = memory_new(bytes, 0);
+        EXPECT(FRNN_OK, frnn_backward(&backward, workspace.data));
+        memory_end(&workspace, "the backward workspace");
+        memory_end(&pack, "the backward pack");
+        memory_end(&tape, "the tape");
+    }
+    for (int which = 0; which < ALL; which++) {
+        const size_t count = (size_t)count_of(p, which);
+        if (!arrays[which].data) {
+            if (which >= OUTPUTS) memset(p->of[which], 0, count * sizeof(double));
+        } else if (which >= OUTPUTS) {
+            array_end(&arrays[which], p->of[which], names[which]);
+        } else {
+            double *after = malloc(count * sizeof(double));
+            array_end(&arrays[which], after, names[which]);
+            CHECK(memcmp(after, p->of[which], count * sizeof(double)) == 0, "%s was changed", names[which]);
+            free(after);
+        }
+    }
+}
+
+// The same inputs, run with other options: fresh outputs.
+static inline problem run_again(const problem *p, const options *o) {
+    problem q = problem_part(p, 0, p->B, 0, p->T);
+    run_layer(&q, o);
+    return q;
+}
+
+static inline int same_bits(const problem *p, const problem *q, int which) {
+    return memcmp(p->of[which], q->of[which], (size_t)count_of(p, which) * sizeof(double)) == 0;
+}
+
+static const char *const cell_names[] = {"rnn_tanh", "rnn_relu", "gru", "lstm"};
+
+// "lstm I=3 H=17 B=5 T=6 ragged reverse, avx2 float32 threads=2 ...", for messages.
+static inline const char *describe(const problem *p, const options *o) {
+    static _Thread_local char text[300];
+    snprintf(text, sizeof text, "%s I=%d H=%d B=%d T=%d%s%s, %s %s threads=%d layout=%d%s%s without=%x",
+             cell_names[p->cell], (int)p->I, (int)p->H, (int)p->B, (int)p->T, p->lengths ? " ragged" : "",
+             p->reverse ? " reverse" : "", o->isa, o->dtype == FRNN_F32 ? "float32" : "float64", o->threads,
+             o->layout, o->provider ? " provider" : "", o->inference ? " inference" : "", o->without);
+    return text;
+}
+
+#endif
