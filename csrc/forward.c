@@ -168,23 +168,3 @@ frnn_status frnn_forward(const frnn_forward_args *args, void *workspace) {
     finish(args, &plan);
     return FRNN_OK;
 }
-
-frnn_status frnn_map(frnn_function function, frnn_dtype dtype, int64_t n, const void *x, void *y) {
-    if ((unsigned)function > FRNN_SIGMOID || !frnn_itemsize(dtype) || n < 0 || (n && (!x || !y)))
-        return FRNN_BAD_ARGUMENT;
-    const frnn_fp_mode mode = frnn_fp_enter();
-    frnn_active_kernels()->map[function][dtype](n, x, y);
-    frnn_fp_leave(mode);
-    return FRNN_OK;
-}
-
-const char *frnn_status_text(frnn_status status) {
-    switch (status) {
-    case FRNN_OK: return "ok";
-    case FRNN_BAD_ARGUMENT: return "bad argument";
-    case FRNN_TOO_LARGE: return "sizes too large";
-    case FRNN_NO_ISA: return "no such instruction set here";
-    case FRNN_GEMM_FAILED: return "the provider of products failed";
-    }
-    return "unknown status";
-}

@@ -5,22 +5,6 @@
 
 #define PACK_MAGIC 0x6b6361706e6e7266u // "frnnpack"
 
-int64_t frnn_gates(frnn_cell cell) {
-    if ((unsigned)cell >= FRNN_CELLS) return 0;
-    return frnn_generic_kernels.cell[0][cell].info->gates;
-}
-
-size_t frnn_itemsize(frnn_dtype dtype) {
-    return dtype == FRNN_F32 ? sizeof(float) : dtype == FRNN_F64 ? sizeof(double) : 0;
-}
-
-frnn_status frnn_layer_check(const frnn_layer *layer) {
-    if (!layer || !frnn_gates(layer->cell) || !frnn_itemsize(layer->dtype)) return FRNN_BAD_ARGUMENT;
-    if (layer->input_size < 1 || layer->hidden_size < 1) return FRNN_BAD_ARGUMENT;
-    if (layer->input_size > INT32_MAX || layer->hidden_size > INT32_MAX) return FRNN_TOO_LARGE;
-    return FRNN_OK;
-}
-
 // Sizes fit any kernels' lanes: another instruction set may be chosen between size and pack.
 static frnn_status layout(const frnn_layer *layer, frnn_pack_kind kind, frnn_pack_header *header) {
     const frnn_status status = frnn_layer_check(layer);

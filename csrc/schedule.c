@@ -3,18 +3,6 @@
 
 #include <string.h>
 
-void *frnn_carve(frnn_arena *arena, int64_t count, size_t itemsize) {
-    const size_t left = SIZE_MAX / 2 - arena->used;
-    if (count < 0 || (count && itemsize > (left - FRNN_ALIGN) / (size_t)count)) {
-        arena->overflow = 1;
-        return NULL;
-    }
-    void *piece = arena->base ? arena->base + arena->used : NULL;
-    const size_t bytes = (size_t)count * itemsize;
-    arena->used += (bytes + FRNN_ALIGN - 1) / FRNN_ALIGN * FRNN_ALIGN;
-    return piece;
-}
-
 frnn_status frnn_batch_check(const frnn_batch *batch) {
     if (!batch || batch->batch < 1 || batch->time < 1) return FRNN_BAD_ARGUMENT;
     if (batch->time > INT64_MAX / 64 || batch->batch > INT64_MAX / 64 / batch->time) return FRNN_TOO_LARGE;
@@ -76,74 +64,6 @@ frnn_cursor frnn_cursor_at(const frnn_schedule *schedule, int64_t tape_row) {
             high = middle;
     }
     return (frnn_cursor){.step = low, .row = tape_row - schedule->start[low]};
-}
-
-void frnn_tape_carve(frnn_tape *tape, const frnn_layer *layer, const frnn_schedule *schedule,
-                     frnn_arena *arena) {
-    const frnn_cell_info *info = frnn_generic_kernels.cell[layer->dtype][layer->cell].info;
-    const size_t item = frnn_itemsize(layer->dtype);
-    const int64_t rows = schedule->rows, states = schedule->rows + schedule->batch;
-    tape->gates_ld = frnn_padded(info->saved * layer->hidden_size);
-    tape->state_ld = frnn_padded(layer->hidden_size);
-    tape->gates = frnn_carve(arena, rows, (size_t)tape->gates_ld * item);
-    tape->h = frnn_carve(arena, states, (size_t)tape->state_ld * item);
-    tape->c = info->has_c ? frnn_carve(arena, states, (size_t)tape->state_ld * item) : NULL;
-}
-
-frnn_status frnn_tape_size(const frnn_layer *layer, const frnn_batch *batch, size_t *bytes) {
-    if (!bytes) return FRNN_BAD_ARGUMENT;
-    *bytes = 0;
-    frnn_status status = frnn_layer_check(layer);
-    if (status == FRNN_OK) status = frnn_batch_check(batch);
-    if (status != FRNN_OK) return status;
-    const frnn_schedule schedule = {.batch = batch->batch, .rows = frnn_batch_rows(batch)};
-    frnn_arena arena = {0};
-    frnn_tape tape;
-    frnn_tape_carve(&tape, layer, &schedule, &arena);
-    *bytes = arena.used;
-    return arena.overflow ? FRNN_TOO_LARGE : FRNN_OK;
-}
-
-// --- Sharing out --------------------------------------------------------------------------------
-
-// Below so many multiply-adds a thread costs more than it saves.
-#define THREAD_WORK 100000
-// From so many rows a thread's tiles are full, and it needs no barrier.
-#define THREAD_ROWS 12
-// A step of so many multiply-adds is worth a barrier.
-#define BARRIER_WORK 30000
-
-int frnn_threads_for(double multiply_adds, int threads) {
-    const double worth = multiply_adds / THREAD_WORK;
-    return worth < 1 ? 1 : worth < threads ? (int)worth : threads;
-}
-
-int frnn_by_rows(const frnn_work *work, int threads) {
-    const int64_t batch = work->schedule->batch;
-    if (work->step_work < BARRIER_WORK) return 1;
-    if (batch < threads) return 0;
-    return batch >= (int64_t)threads * THREAD_ROWS || work->blocks < threads;
-}
-
-frnn_share frnn_share_of(const frnn_work *work, int thread, int threads, frnn_barrier *barrier) {
-    const frnn_schedule *schedule = work->schedule;
-    frnn_share share = {0, schedule->batch, 0, work->blocks, NULL};
-    if (threads == 1) return share;
-    if (!frnn_by_rows(work, threads)) {
-        share.block_begin = work->blocks * thread / threads;
-        share.block_end = work->blocks * (thread + 1) / threads;
-        share.barrier = barrier;
-        return share;
-    }
-    // Rows so that each thread has about as many steps, and the rows without any spread too.
-    int64_t sum = 0, row = 0;
-    const int64_t all = schedule->rows + schedule->batch;
-    for (int t = 0; t <= thread; t++) {
-        share.row_begin = row;
-        while (row < schedule->batch && sum * threads < all * (t + 1)) sum += schedule->length[row++] + 1;
-        share.row_end = row;
-    }
-    return share;
 }
 
 void frnn_zero_padding(const frnn_schedule *schedule, const frnn_view *view, size_t row_bytes, size_t item,

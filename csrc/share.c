@@ -1,0 +1,42 @@
+// Who does what of the loop over time: how many threads, and each one's rows or units.
+#include "internal.h"
+
+// Below so many multiply-adds a thread costs more than it saves.
+#define THREAD_WORK 100000
+// From so many rows a thread's tiles are full, and it needs no barrier.
+#define THREAD_ROWS 12
+// A step of so many multiply-adds is worth a barrier.
+#define BARRIER_WORK 30000
+
+int frnn_threads_for(double multiply_adds, int threads) {
+    const double worth = multiply_adds / THREAD_WORK;
+    return worth < 1 ? 1 : worth < threads ? (int)worth : threads;
+}
+
+int frnn_by_rows(const frnn_work *work, int threads) {
+    const int64_t batch = work->schedule->batch;
+    if (work->step_work < BARRIER_WORK) return 1;
+    if (batch < threads) return 0;
+    return batch >= (int64_t)threads * THREAD_ROWS || work->blocks < threads;
+}
+
+frnn_share frnn_share_of(const frnn_work *work, int thread, int threads, frnn_barrier *barrier) {
+    const frnn_schedule *schedule = work->schedule;
+    frnn_share share = {0, schedule->batch, 0, work->blocks, NULL};
+    if (threads == 1) return share;
+    if (!frnn_by_rows(work, threads)) {
+        share.block_begin = work->blocks * thread / threads;
+        share.block_end = work->blocks * (thread + 1) / threads;
+        share.barrier = barrier;
+        return share;
+    }
+    // Rows so that each thread has about as many steps, and the rows without any spread too.
+    int64_t sum = 0, row = 0;
+    const int64_t all = schedule->rows + schedule->batch;
+    for (int t = 0; t <= thread; t++) {
+        share.row_begin = row;
+        while (row < schedule->batch && sum * threads < all * (t + 1)) sum += schedule->length[row++] + 1;
+        share.row_end = row;
+    }
+    return share;
+}
