@@ -9,6 +9,8 @@
 // Sums over all rows of a batch (dW, dR, db) are made in blocks of this many rows, in order: it is
 // part of their canonical order, so it must not depend on the machine.
 #define FRNN_SUM_BLOCK 256
+// Columns of A that such a sum copies at a time.
+#define FRNN_OUTER_ROWS 24
 // Rows that a provider of products takes at a time.
 #define FRNN_PROVIDER_ROWS 8192
 
@@ -208,8 +210,8 @@ typedef struct frnn_kernels {
     } cell[2][FRNN_CELLS]; // by dtype
     // rows of C (c[i], n each) from rows of A (a[i]) and packed B
     void (*product[2])(const frnn_product *, int64_t rows, const void *const *a, void *const *c);
-    // B's rows (k of them, by address, n each) into panels [n blocks][k][lanes]
-    void (*pack_rows[2])(int64_t k, int64_t n, const void *const *rows, void *panels);
+    // B's rows (k of them, by address, n each) into panels [n blocks][panel_k][lanes], the first at `panels`
+    void (*pack_rows[2])(int64_t k, int64_t n, const void *const *rows, void *panels, int64_t panel_k);
     // C[i][:n] (+)= sum over k of a[k][i] b[k][:], for `columns` columns of A
     void (*sum_outer[2])(int64_t columns, int64_t n, int64_t k, const void *const *a, const void *panels,
                          void *scratch, void *c, int64_t ldc, int accumulate);
@@ -219,6 +221,11 @@ typedef struct frnn_kernels {
 } frnn_kernels;
 
 const frnn_kernels *frnn_active_kernels(void);
+
+// w's rows (k of them, ldw apart, n values each) as the rows of panels [blocks][k][lanes]. Does rows
+// [begin, end).
+void frnn_pack_rows(const frnn_kernels *kernels, frnn_dtype dtype, int64_t n, int64_t k, const void *w,
+                    int64_t ldw, void *panels, int64_t begin, int64_t end);
 
 // (count, k) rows of w, ldw apart, as columns of panels [blocks][k][gates][lanes]; w's rows are
 // gates * units, gate by gate. Does blocks [begin, end).

@@ -37,21 +37,13 @@ static frnn_status layout(const frnn_layer *layer, frnn_pack_kind kind, frnn_pac
                                       int64_t ldw, real *panels, int64_t begin, int64_t end) { \
         for (int64_t block = begin; block < end; block++) { \
             const int64_t count = frnn_min(lanes, H - block * lanes); \
-            for (int64_t g = 0; g < G; g++) { \
-                for (int64_t lane = 0; lane < lanes; lane++) { \
-                    real *column = panels + (block * K * G + g) * lanes + lane; \
-                    const real *from = w + (g * H + block * lanes + lane) * ldw; \
-                    for (int64_t k = 0; k < K; k++) column[k * G * lanes] = lane < count ? from[k] : 0; \
+            real *to = panels + block * K * G * lanes; \
+            for (int64_t k = 0; k < K; k++) { \
+                for (int64_t g = 0; g < G; g++, to += lanes) { \
+                    const real *from = w + (g * H + block * lanes) * ldw + k; \
+                    for (int64_t lane = 0; lane < count; lane++) to[lane] = from[lane * ldw]; \
+                    for (int64_t lane = count; lane < lanes; lane++) to[lane] = 0; \
                 } \
-            } \
-        } \
-    } \
-    static void pack_backward_##suffix(int64_t N, int64_t K, int64_t lanes, const real *w, real *to) { \
-        for (int64_t n = 0; n < N; n += lanes) { \
-            const int64_t count = frnn_min(lanes, N - n); \
-            for (int64_t k = 0; k < K; k++, to += lanes) { \
-                memcpy(to, w + k * N + n, (size_t)count * sizeof(real)); \
-                memset(to + count, 0, (size_t)(lanes - count) * sizeof(real)); \
             } \
         } \
     } \
@@ -74,6 +66,17 @@ void frnn_pack_columns(frnn_dtype dtype, int64_t gates, int64_t units, int64_t k
         pack_columns_f32(gates, units, k, lanes, w, ldw, panels, begin, end);
     else
         pack_columns_f64(gates, units, k, lanes, w, ldw, panels, begin, end);
+}
+
+void frnn_pack_rows(const frnn_kernels *kernels, frnn_dtype dtype, int64_t n, int64_t k, const void *w,
+                    int64_t ldw, void *panels, int64_t begin, int64_t end) {
+    const int64_t item = (int64_t)frnn_itemsize(dtype), lanes = kernels->lanes[dtype];
+    const void *rows[64];
+    for (int64_t row = begin; row < end; row += 64) {
+        const int64_t count = frnn_min(64, end - row);
+        for (int64_t i = 0; i < count; i++) rows[i] = (const char *)w + (row + i) * ldw * item;
+        kernels->pack_rows[dtype](count, n, rows, (char *)panels + row * lanes * item, k);
+    }
 }
 
 frnn_status frnn_pack_size(const frnn_layer *layer, frnn_pack_kind kind, size_t *bytes) {
@@ -106,12 +109,9 @@ frnn_status frnn_pack(const frnn_layer *layer, frnn_pack_kind kind, const void *
             pack_bias_f32(info, H, b_ih, b_hh, b_x, b_h);
         else
             pack_bias_f64(info, H, b_ih, b_hh, b_x, b_h);
-    } else if (dtype == FRNN_F32) {
-        pack_backward_f32(I, G * H, lanes, w_ih, w);
-        pack_backward_f32(H, G * H, lanes, w_hh, r);
     } else {
-        pack_backward_f64(I, G * H, lanes, w_ih, w);
-        pack_backward_f64(H, G * H, lanes, w_hh, r);
+        frnn_pack_rows(header.kernels, dtype, I, G * H, w_ih, I, w, 0, G * H);
+        frnn_pack_rows(header.kernels, dtype, H, G * H, w_hh, H, r, 0, G * H);
     }
     frnn_fp_leave(mode);
     return FRNN_OK;

@@ -33,7 +33,7 @@ void frnn_rows_product(const frnn_kernels *kernels, frnn_dtype dtype, int64_t n,
 
 size_t frnn_outer_scratch(frnn_dtype dtype, int64_t n) {
     const int64_t columns = (frnn_min(n, OUTER_COLUMNS) + 15) / 16 * 16;
-    return (size_t)(FRNN_SUM_BLOCK * (columns + 16)) * frnn_itemsize(dtype);
+    return (size_t)(FRNN_SUM_BLOCK * (columns + FRNN_OUTER_ROWS)) * frnn_itemsize(dtype);
 }
 
 void frnn_outer_product(const frnn_kernels *kernels, frnn_dtype dtype, int64_t columns, int64_t n,
@@ -41,7 +41,7 @@ void frnn_outer_product(const frnn_kernels *kernels, frnn_dtype dtype, int64_t c
                         const void *b_context, void *c, int64_t ldc, void *scratch) {
     const int64_t item = (int64_t)frnn_itemsize(dtype);
     const void *a_rows[FRNN_SUM_BLOCK], *b_rows[FRNN_SUM_BLOCK];
-    char *const part = scratch, *const panels = part + FRNN_SUM_BLOCK * 16 * item;
+    char *const part = scratch, *const panels = part + FRNN_SUM_BLOCK * FRNN_OUTER_ROWS * item;
     for (int64_t row = 0; row < rows; row += FRNN_SUM_BLOCK) {
         const int64_t count = frnn_min(FRNN_SUM_BLOCK, rows - row);
         a(a_context, row, count, a_rows);
@@ -49,7 +49,7 @@ void frnn_outer_product(const frnn_kernels *kernels, frnn_dtype dtype, int64_t c
         for (int64_t i = 0; i < count; i++) a_rows[i] = (const char *)a_rows[i] + a_offset * item;
         for (int64_t from = 0; from < n; from += OUTER_COLUMNS) {
             const int64_t width = frnn_min(OUTER_COLUMNS, n - from);
-            kernels->pack_rows[dtype](count, width, b_rows, panels);
+            kernels->pack_rows[dtype](count, width, b_rows, panels, count);
             kernels->sum_outer[dtype](columns, width, count, a_rows, panels, part, (char *)c + from * item,
                                       ldc, row > 0);
             for (int64_t i = 0; i < count; i++) b_rows[i] = (const char *)b_rows[i] + width * item;
@@ -91,20 +91,13 @@ static void matmul_job(void *context, int thread, int threads, frnn_barrier *bar
                            p->workspace + (size_t)thread * p->scratch);
         return;
     }
-    const int64_t blocks = frnn_ceil_div(p->n, lanes);
-    const int64_t first = blocks * thread / threads, last = blocks * (thread + 1) / threads;
     if (p->transpose_b) {
-        frnn_pack_columns(p->dtype, 1, p->n, p->k, lanes, p->b, p->ldb, p->workspace, first, last);
+        const int64_t blocks = frnn_ceil_div(p->n, lanes);
+        frnn_pack_columns(p->dtype, 1, p->n, p->k, lanes, p->b, p->ldb, p->workspace,
+                          blocks * thread / threads, blocks * (thread + 1) / threads);
     } else {
-        for (int64_t row = 0; row < p->k && first < last; row++) {
-            // One row at a time into [blocks][k][lanes]: a row's blocks are k * lanes apart.
-            for (int64_t block = first; block < last; block++) {
-                const void *from = p->b;
-                from = (const char *)from + row * b.stride + block * lanes * item;
-                p->kernels->pack_rows[p->dtype](1, frnn_min(lanes, p->n - block * lanes), &from,
-                                                p->workspace + (block * p->k + row) * lanes * item);
-            }
-        }
+        frnn_pack_rows(p->kernels, p->dtype, p->n, p->k, p->b, p->ldb, p->workspace, p->k * thread / threads,
+                       p->k * (thread + 1) / threads);
     }
     frnn_barrier_wait(barrier);
     frnn_rows_product(p->kernels, p->dtype, p->n, p->k, p->workspace, begin, end, plain, &a, plain, &c);
