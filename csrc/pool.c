@@ -73,19 +73,24 @@ static int64_t now_ns(void) {
 }
 
 #define SPIN_NS 20000
+// Inside a job a wait goes on with yielding, which leaves the CPU to whoever needs it: a thread that slept
+// at every barrier would be woken on its waker's CPU, and two could share one for good.
+#define YIELD_NS 5000000
 
 // Waits until the value is no longer `seen`, and returns it.
-static unsigned gate_wait(gate *g, unsigned seen) {
+static unsigned gate_wait(gate *g, unsigned seen, int in_job) {
     unsigned value;
-    int64_t deadline = 0;
+    int64_t start = 0, waited = 0;
     do {
         for (int i = 0; i < 64; i++) {
             value = atomic_load_explicit(&g->value, memory_order_acquire);
             if (value != seen) return value;
             PAUSE();
         }
-        if (!deadline) deadline = now_ns() + SPIN_NS;
-    } while (now_ns() < deadline);
+        if (!start) start = now_ns();
+        waited = now_ns() - start;
+        if (waited > SPIN_NS) sched_yield();
+    } while (waited < (in_job ? YIELD_NS : SPIN_NS));
     pthread_mutex_lock(&g->mutex);
     atomic_fetch_add(&g->sleepers, 1);
     while ((value = atomic_load(&g->value)) == seen) pthread_cond_wait(&g->changed, &g->mutex);
@@ -109,7 +114,7 @@ void frnn_barrier_wait(frnn_barrier *barrier) {
         atomic_store(&barrier->arrived, 0);
         gate_set(&barrier->open, seen + 1);
     } else {
-        gate_wait(&barrier->open, seen);
+        gate_wait(&barrier->open, seen, 1);
     }
 }
 
@@ -141,7 +146,7 @@ static void *worker(void *argument) {
     const int number = *(int *)argument;
     unsigned seen = pool.birth[number].seen;
     for (;;) {
-        seen = gate_wait(&pool.start, seen);
+        seen = gate_wait(&pool.start, seen, 0);
         if (number < (int)(seen % 256)) {
             run_share(number);
             if (atomic_fetch_sub(&pool.running, 1) == 1)
@@ -211,7 +216,7 @@ void frnn_pool_run(frnn_job job, void *context, int wanted) {
     if (pool.threads > 1)
         gate_set(&pool.start, (atomic_load(&pool.start.value) / 256 + 1) * 256 + (unsigned)pool.threads);
     run_share(0);
-    if (pool.threads > 1) gate_wait(&pool.done, done);
+    if (pool.threads > 1) gate_wait(&pool.done, done, 1);
     atomic_flag_clear(&pool.busy);
 }
 
