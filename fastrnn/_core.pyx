@@ -24,19 +24,63 @@ cdef int check(frnn_status status) except -1:
     raise ValueError(text)
 
 
+cdef class Block:
+    """What malloc gave."""
+    cdef void *start
+    cdef size_t size
+
+    def __cinit__(self, size_t size):
+        self.size = size
+        self.start = malloc(size + 64)
+        if self.start == NULL:
+            raise MemoryError(f"cannot allocate {size:,} bytes")
+
+    def __dealloc__(self):
+        free(self.start)
+
+
+# The last few large blocks that were given back. A training step's tape comes and goes; the C library
+# returns such a block to the system, and fetching its pages again takes as long as the step.
+cdef list spare = []
+cdef enum:
+    SPARE_BLOCKS = 4
+    SPARE_FROM = 64 * 1024
+    SPARE_TO = 64 * 1024 * 1024
+
+
+@cython.no_gc
 cdef class Memory:
-    """A 64-byte aligned block."""
-    cdef void *block
+    """Some 64-byte aligned bytes."""
+    cdef Block block
     cdef void *data
 
     def __cinit__(self, size_t size):
-        self.block = malloc(size + 64)
-        if self.block == NULL:
-            raise MemoryError(f"cannot allocate {size:,} bytes")
-        self.data = <void *>((<uintptr_t>self.block + 63) // 64 * 64)
+        if SPARE_FROM <= size <= SPARE_TO:
+            self.block = take_spare(size)
+        if self.block is None:
+            self.block = Block(size)
+        self.data = <void *>((<uintptr_t>self.block.start + 63) // 64 * 64)
 
     def __dealloc__(self):
-        free(self.block)
+        # Appending and slicing are atomic.
+        if self.block is not None and SPARE_FROM <= self.block.size <= SPARE_TO:
+            spare.append(self.block)
+            while len(spare) > SPARE_BLOCKS:
+                spare.pop(0)
+
+
+cdef Block take_spare(size_t size):
+    """A spare block of that size or little more, or None."""
+    cdef Block block
+    for candidate in list(spare):
+        block = candidate
+        if size <= block.size <= size + size // 4:
+            try:
+                spare.remove(block)
+            except ValueError:
+                continue  # another thread was faster
+            return block
+    return None
 
 
 cdef class Array:

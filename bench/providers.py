@@ -1,0 +1,91 @@
+"""Our packed kernels or NumPy's BLAS for the products over all steps: what decides the default.
+
+``python -m bench.providers`` times the same pass with each provider, on every instruction set that
+this machine has: the evidence for `fastrnn.config.default_gemm`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from itertools import chain
+
+from bench import command, measure, report
+from bench.problem import Problem
+from bench.shapes import Row
+from fastrnn import _core, config
+
+_ROWS = ("rnn-32-100-256-256", "gru-1-100-256-256", "gru-32-100-256-256", "lstm-1-1-64-64",
+         "lstm-1-100-256-256", "lstm-16-100-64-64", "lstm-32-100-128-128", "lstm-32-100-256-256",
+         "lstm-64-50-512-512")  # fmt: skip
+
+_KINDS = ("forward", "training")
+
+_HEADER = ("cell B T I H", "isa", *("forward ms native", "numpy", "numpy/native"),
+           *("training ms native", "numpy", "numpy/native"), "default")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Result:
+    """One row with one instruction set: milliseconds by kind of pass and provider."""
+
+    row: Row
+    threads: int
+    isa: str
+    milliseconds: dict[str, dict[str, float]]
+
+    def cells(self) -> list[str]:
+        """The row of the table."""
+        cells = [self.row.title, self.isa]
+        for times in self.milliseconds.values():
+            native, numpy = (times[gemm] for gemm in ("native", "numpy"))
+            cells += [f"{native:.3f}", f"{numpy:.3f}", f"{numpy / native:.2f}"]
+        return [*cells, config.default_gemm(self.isa)]
+
+
+def measured(row: Row, threads: int, rounds: int, seconds: float) -> list[Result]:
+    """One row with every instruction set, where NumPy has as many threads; raises Mismatch."""
+    contenders: dict[tuple[str, str, str], measure.Contender] = {}
+    for isa in _core.isas():
+        for gemm in config.GEMMS:
+            contenders.update(_contenders(row, isa, gemm))
+    times = measure.interleaved(contenders, rounds, seconds, threads)
+    best = {name: min(fastest) * 1e3 for name, fastest in times.items()}
+    return [
+        Result(
+            row,
+            threads,
+            isa,
+            {kind: {gemm: best[isa, gemm, kind] for gemm in config.GEMMS} for kind in _KINDS},
+        )
+        for isa in _core.isas()
+    ]
+
+
+def _contenders(row: Row, isa: str, gemm: str) -> dict[tuple[str, str, str], measure.Contender]:
+    """The passes by (isa, gemm, kind), checked; each has its layers, to keep their packs."""
+    within = partial(config.using, isa=isa, gemm=gemm)
+    problem = Problem(row)
+    with within():
+        problem.check()
+    passes = problem.contenders()
+    return {(isa, gemm, kind): replace(passes[kind], within=within) for kind in _KINDS}
+
+
+def main() -> None:
+    options = command.parse("bench.providers", __doc__, _ROWS)
+    runs = command.run(measured, options)
+    results = {threads: list(chain.from_iterable(these)) for threads, these in runs.items()}
+    print(report.machine_text(options.markdown))
+    for threads, these in results.items():
+        print(f"\n{command.in_threads(threads).capitalize()}, float32, the fastest call.\n")
+        print(report.table(_HEADER, [result.cells() for result in these], options.markdown))
+    if options.json:
+        rows = [asdict(result) for these in results.values() for result in these]
+        figures = {"machine": report.machine(), "rows": rows}
+        options.json.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
