@@ -112,6 +112,7 @@ def test_inputs_of_any_layout_stay_as_they_are(loss: Loss, shape: tuple[int, ...
     np.testing.assert_array_equal(y_true, kept)
 
 
+@pytest.mark.torch
 @every_loss
 def test_against_torch(loss: Loss) -> None:
     torch = pytest.importorskip("torch")

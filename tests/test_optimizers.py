@@ -119,6 +119,7 @@ def test_blocks_do_not_show(
     assert not np.any(cut["long"].data == make(names=("long",))["long"].data)
 
 
+@pytest.mark.torch
 def test_against_torch() -> None:
     torch = pytest.importorskip("torch")
     pairs = [  # PyTorch adds epsilon elsewhere, so here it is too small to matter

@@ -107,6 +107,7 @@ def test_dense_takes_any_layout_and_writes_no_input() -> None:
     np.testing.assert_allclose(layer.weight.grad, dw, rtol=1e-12)
 
 
+@pytest.mark.torch
 def test_dense_against_torch() -> None:
     torch = pytest.importorskip("torch")
     layer = Dense(6, 3, dtype="float64", seed=2)
@@ -191,6 +192,7 @@ def test_embedding_gradient_sums_over_repeated_ids(count: int) -> None:
     np.testing.assert_allclose(layer.weight.grad, want, rtol=1e-5, atol=1e-4)
 
 
+@pytest.mark.torch
 def test_embedding_against_torch() -> None:
     torch = pytest.importorskip("torch")
     layer, theirs = Embedding(9, 4), torch.nn.Embedding(9, 4)
