@@ -12,19 +12,11 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
 
+from fastrnn.comparison import THREADS
+
 K = TypeVar("K", bound=Hashable)
 P = ParamSpec("P")
 R = TypeVar("R")
-
-# What the BLAS libraries NumPy may have been built with, and fastrnn, read when they are loaded.
-_THREAD_VARIABLES = (
-    "FASTRNN_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "OMP_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "BLIS_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-)
 
 # OpenBLAS's workers spin this long after a product, on cores that the next contender needs.
 _SETTLE_SECONDS = 0.15
@@ -72,7 +64,7 @@ def _fastest_call(contender: Contender, seconds: float) -> float:
 
 def limit_threads(threads: int) -> None:
     """Have fastrnn and NumPy's BLAS use `threads` threads, where they are not loaded yet."""
-    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(threads)))
+    os.environ.update(dict.fromkeys(THREADS, str(threads)))
 
 
 def with_threads(threads: int, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:

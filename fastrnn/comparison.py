@@ -30,6 +30,7 @@ from fastrnn.optimizers import Adam
 from fastrnn.parameter import Array
 from fastrnn.training import train_step
 
+# What fastrnn and the BLAS libraries NumPy may have been built with read when they are loaded.
 THREADS = (
     "FASTRNN_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
