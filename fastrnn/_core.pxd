@@ -79,7 +79,7 @@ cdef extern from "fastrnn.h" nogil:
     const char *frnn_status_text(frnn_status status)
     frnn_status frnn_pack_size(const frnn_layer *, frnn_pack_kind, size_t *bytes)
     frnn_status frnn_pack(const frnn_layer *, frnn_pack_kind, const void *w_ih, const void *w_hh,
-                          const void *b_ih, const void *b_hh, void *pack)
+                          const void *b_ih, const void *b_hh, void *pack, int threads)
     frnn_status frnn_tape_size(const frnn_layer *, const frnn_batch *, size_t *bytes)
     frnn_status frnn_forward_workspace(const frnn_forward_args *, size_t *bytes)
     frnn_status frnn_forward(const frnn_forward_args *, void *workspace)

@@ -234,14 +234,16 @@ cdef class Pack:
         cdef void *to = self.forward_pack.data
         cdef frnn_status status
         with nogil:
-            status = frnn_pack(&self.layer, FRNN_PACK_FORWARD, w.data, r.data, b_x.data, b_h.data, to)
+            status = frnn_pack(&self.layer, FRNN_PACK_FORWARD, w.data, r.data, b_x.data, b_h.data, to,
+                               frnn_num_threads())
         check(status)
         if backward:
             check(frnn_pack_size(&self.layer, FRNN_PACK_BACKWARD, &size))
             self.backward_pack = Memory(size)
             to = self.backward_pack.data
             with nogil:
-                status = frnn_pack(&self.layer, FRNN_PACK_BACKWARD, w.data, r.data, NULL, NULL, to)
+                status = frnn_pack(&self.layer, FRNN_PACK_BACKWARD, w.data, r.data, NULL, NULL, to,
+                                   frnn_num_threads())
             check(status)
         self.w_ih_array = Array(None, "w_ih", self.format, ())
         if numpy_gemm:
