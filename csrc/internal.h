@@ -11,6 +11,7 @@
 #define FRNN_SUM_BLOCK 256
 // Columns of A that such a sum copies at a time.
 #define FRNN_OUTER_ROWS 24
+#define FRNN_OUTER_LD 32 // whole vectors
 // Rows that a provider of products takes at a time.
 #define FRNN_PROVIDER_ROWS 8192
 

@@ -33,7 +33,7 @@ void frnn_rows_product(const frnn_kernels *kernels, frnn_dtype dtype, int64_t n,
 
 size_t frnn_outer_scratch(frnn_dtype dtype, int64_t n) {
     const int64_t columns = (frnn_min(n, OUTER_COLUMNS) + 15) / 16 * 16;
-    return (size_t)(FRNN_SUM_BLOCK * (columns + FRNN_OUTER_ROWS)) * frnn_itemsize(dtype);
+    return (size_t)(FRNN_SUM_BLOCK * (columns + FRNN_OUTER_LD)) * frnn_itemsize(dtype);
 }
 
 void frnn_outer_product(const frnn_kernels *kernels, frnn_dtype dtype, int64_t columns, int64_t n,
@@ -41,7 +41,7 @@ void frnn_outer_product(const frnn_kernels *kernels, frnn_dtype dtype, int64_t c
                         const void *b_context, void *c, int64_t ldc, void *scratch) {
     const int64_t item = (int64_t)frnn_itemsize(dtype);
     const void *a_rows[FRNN_SUM_BLOCK], *b_rows[FRNN_SUM_BLOCK];
-    char *const part = scratch, *const panels = part + FRNN_SUM_BLOCK * FRNN_OUTER_ROWS * item;
+    char *const part = scratch, *const panels = part + FRNN_SUM_BLOCK * FRNN_OUTER_LD * item;
     for (int64_t row = 0; row < rows; row += FRNN_SUM_BLOCK) {
         const int64_t count = frnn_min(FRNN_SUM_BLOCK, rows - row);
         a(a_context, row, count, a_rows);
