@@ -63,7 +63,7 @@ static void make_plan(const frnn_backward_args *args, int threads, plan *plan, f
     run->dh = frnn_carve(arena, B, (size_t)run->state_ld * item);
     run->dc = plan->info->has_c ? frnn_carve(arena, B, (size_t)run->state_ld * item) : NULL;
     plan->bias_sums = frnn_carve(arena, plan->info->saved * H, item);
-    plan->scratch_bytes = frnn_outer_scratch(layer->dtype, frnn_max(I, H));
+    plan->scratch_bytes = frnn_outer_scratch(layer->dtype, I + H);
     plan->scratch = frnn_carve(arena, args->provider ? 0 : plan->threads, plan->scratch_bytes);
     if (args->provider) {
         const int64_t chunk = frnn_min(rows, FRNN_PROVIDER_ROWS);
@@ -118,21 +118,32 @@ static void h_rows(const void *context, int64_t begin, int64_t count, const void
 
 // --- The products -------------------------------------------------------------------------------
 
-// Rows [begin, end) of dW (or dR, hidden) = sum over all rows of dG^T x (or h).
-static void weight_gradient(const plan *p, int hidden, int64_t begin, int64_t end, void *scratch) {
+static void *at_row(void *array, int64_t bytes) { return array ? (char *)array + bytes : NULL; }
+
+// Rows [begin, end) of dW and dR = sum over all rows of dG^T x and dG^T h: at once where the gradients on
+// both sides of a gate are the same.
+static void weight_gradients(const plan *p, int64_t begin, int64_t end, void *scratch) {
     const frnn_layer *layer = &p->run.pack->layer;
-    const int64_t H = layer->hidden_size, n = hidden ? H : layer->input_size;
-    const size_t item = frnn_itemsize(layer->dtype);
-    void *const to = hidden ? p->args->dw_hh : p->args->dw_ih;
-    if (!to) return;
+    const int64_t H = layer->hidden_size, I = layer->input_size;
+    const int64_t item = (int64_t)frnn_itemsize(layer->dtype);
     for (int gate = 0, next; gate < p->info->gates; gate = next) {
-        next = hidden ? frnn_hidden_end(p->info, gate) : p->info->gates;
+        next = frnn_hidden_end(p->info, gate);
         const int64_t first = frnn_max(begin, gate * H), last = frnn_min(end, next * H);
         if (first >= last) continue;
-        const int64_t block = hidden ? p->info->hidden_block[gate] : gate;
-        frnn_outer_product(p->run.pack->kernels, layer->dtype, last - first, n, p->run.schedule.rows,
-                           gate_rows, p, block * H + first - gate * H, hidden ? h_rows : x_rows, p,
-                           (char *)to + (size_t)(first * n) * item, n, scratch);
+        const frnn_outer both[2] = {
+            {x_rows, p, I, at_row(p->args->dw_ih, first * I * item), I},
+            {h_rows, p, H, at_row(p->args->dw_hh, first * H * item), H},
+        };
+        const int64_t x_side = first, h_side = first + (p->info->hidden_block[gate] - gate) * H;
+        if (both[0].c && both[1].c && x_side == h_side) {
+            frnn_outer_products(p->run.pack->kernels, layer->dtype, last - first, p->run.schedule.rows,
+                                gate_rows, p, x_side, both, 2, scratch);
+            continue;
+        }
+        for (int side = 0; side < 2; side++)
+            if (both[side].c)
+                frnn_outer_products(p->run.pack->kernels, layer->dtype, last - first, p->run.schedule.rows,
+                                    gate_rows, p, side ? h_side : x_side, &both[side], 1, scratch);
     }
 }
 
@@ -182,8 +193,7 @@ static void backward_job(void *context, int thread, int threads, frnn_barrier *b
     if (p->args->provider) return;
     void *scratch = p->scratch + (size_t)thread * p->scratch_bytes;
     input_gradient(p, schedule->rows * thread / threads, schedule->rows * (thread + 1) / threads);
-    weight_gradient(p, 0, GH * thread / threads, GH * (thread + 1) / threads, scratch);
-    weight_gradient(p, 1, GH * thread / threads, GH * (thread + 1) / threads, scratch);
+    weight_gradients(p, GH * thread / threads, GH * (thread + 1) / threads, scratch);
 }
 
 // --- The products through a provider ------------------------------------------------------------

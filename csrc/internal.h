@@ -190,6 +190,14 @@ typedef struct {
     int accumulate;     // C += instead of C =
 } frnn_product;
 
+// B and C of a sum of outer products C (columns of A, n) = sum over k of a[k][:]^T b[k][:].
+typedef struct {
+    int64_t n;
+    const void *panels; // B packed: [n blocks][k][lanes]
+    void *c;            // [columns of A][ldc]
+    int64_t ldc;
+} frnn_right_side;
+
 // What a cell file says of its cell: how many values of H a tape keeps per row and step, and which of
 // them holds each gate's gradient on the hidden side (on the input side they are 0..gates-1).
 typedef struct {
@@ -221,9 +229,9 @@ typedef struct frnn_kernels {
                             int64_t begin, int64_t end);
     // B's rows (k of them, by address, n each) into panels [n blocks][panel_k][lanes], the first at `panels`
     void (*pack_rows[2])(int64_t k, int64_t n, const void *const *rows, void *panels, int64_t panel_k);
-    // C[i][:n] (+)= sum over k of a[k][i] b[k][:], for `columns` columns of A
-    void (*sum_outer[2])(int64_t columns, int64_t n, int64_t k, const void *const *a, const void *panels,
-                         void *scratch, void *c, int64_t ldc, int accumulate);
+    // C[i][:n] (+)= sum over k of a[k][i] b[k][:], for `columns` columns of A and each of the right sides
+    void (*sum_outer[2])(int64_t columns, int64_t k, const void *const *a, const frnn_right_side *right,
+                         int count, void *scratch, int accumulate);
     // sum[i] (+)= sum over k of rows[k][i]
     void (*sum_rows[2])(int64_t n, int64_t k, const void *const *rows, void *sum, int accumulate);
     void (*map[2][2])(int64_t n, const void *x, void *y); // by function, dtype
@@ -245,12 +253,22 @@ typedef void (*frnn_rows)(const void *context, int64_t begin, int64_t count, con
 void frnn_rows_product(const frnn_kernels *kernels, frnn_dtype dtype, int64_t n, int64_t k,
                        const void *panels, int64_t begin, int64_t end, frnn_rows a, const void *a_context,
                        frnn_rows c, const void *c_context);
-// Bytes of scratch that one thread wants for frnn_outer_product.
+// One of the right sides B of frnn_outer_products: its rows by address, n values each, and C.
+typedef struct {
+    frnn_rows rows;
+    const void *context;
+    int64_t n;
+    void *c; // [columns][ldc]
+    int64_t ldc;
+} frnn_outer;
+
+// Bytes of scratch that one thread wants for frnn_outer_products with n columns of B in all.
 size_t frnn_outer_scratch(frnn_dtype dtype, int64_t n);
-// C[i][:n] = sum over `rows` rows of a[row][i] b[row][:n], for `columns` columns of a; canonical order.
-void frnn_outer_product(const frnn_kernels *kernels, frnn_dtype dtype, int64_t columns, int64_t n,
-                        int64_t rows, frnn_rows a, const void *a_context, int64_t a_offset, frnn_rows b,
-                        const void *b_context, void *c, int64_t ldc, void *scratch);
+// For each of the outers (one or two): C[i][:n] = sum over `rows` rows of a[row][a_offset + i] b[row][:n],
+// for `columns` columns of a; canonical order.
+void frnn_outer_products(const frnn_kernels *kernels, frnn_dtype dtype, int64_t columns, int64_t rows,
+                         frnn_rows a, const void *a_context, int64_t a_offset, const frnn_outer *outers,
+                         int count, void *scratch);
 
 extern const frnn_kernels frnn_generic_kernels;
 #if defined(__x86_64__)

@@ -32,27 +32,42 @@ void frnn_rows_product(const frnn_kernels *kernels, frnn_dtype dtype, int64_t n,
 }
 
 size_t frnn_outer_scratch(frnn_dtype dtype, int64_t n) {
-    const int64_t columns = (frnn_min(n, OUTER_COLUMNS) + 15) / 16 * 16;
+    const int64_t columns = frnn_min(n + 32, OUTER_COLUMNS); // each side's blocks are whole
     return (size_t)(FRNN_SUM_BLOCK * (columns + FRNN_OUTER_LD)) * frnn_itemsize(dtype);
 }
 
-void frnn_outer_product(const frnn_kernels *kernels, frnn_dtype dtype, int64_t columns, int64_t n,
-                        int64_t rows, frnn_rows a, const void *a_context, int64_t a_offset, frnn_rows b,
-                        const void *b_context, void *c, int64_t ldc, void *scratch) {
-    const int64_t item = (int64_t)frnn_itemsize(dtype);
-    const void *a_rows[FRNN_SUM_BLOCK], *b_rows[FRNN_SUM_BLOCK];
-    char *const part = scratch, *const panels = part + FRNN_SUM_BLOCK * FRNN_OUTER_LD * item;
+void frnn_outer_products(const frnn_kernels *kernels, frnn_dtype dtype, int64_t columns, int64_t rows,
+                         frnn_rows a, const void *a_context, int64_t a_offset, const frnn_outer *outers,
+                         int count, void *scratch) {
+    const int64_t item = (int64_t)frnn_itemsize(dtype), lanes = kernels->lanes[dtype];
+    const void *a_rows[FRNN_SUM_BLOCK], *b_rows[2][FRNN_SUM_BLOCK];
+    char *const part = scratch;
     for (int64_t row = 0; row < rows; row += FRNN_SUM_BLOCK) {
-        const int64_t count = frnn_min(FRNN_SUM_BLOCK, rows - row);
-        a(a_context, row, count, a_rows);
-        b(b_context, row, count, b_rows);
-        for (int64_t i = 0; i < count; i++) a_rows[i] = (const char *)a_rows[i] + a_offset * item;
-        for (int64_t from = 0; from < n; from += OUTER_COLUMNS) {
-            const int64_t width = frnn_min(OUTER_COLUMNS, n - from);
-            kernels->pack_rows[dtype](count, width, b_rows, panels, count);
-            kernels->sum_outer[dtype](columns, width, count, a_rows, panels, part, (char *)c + from * item,
-                                      ldc, row > 0);
-            for (int64_t i = 0; i < count; i++) b_rows[i] = (const char *)b_rows[i] + width * item;
+        const int64_t k = frnn_min(FRNN_SUM_BLOCK, rows - row);
+        a(a_context, row, k, a_rows);
+        for (int64_t i = 0; i < k; i++) a_rows[i] = (const char *)a_rows[i] + a_offset * item;
+        for (int i = 0; i < count; i++) outers[i].rows(outers[i].context, row, k, b_rows[i]);
+        // As many columns of the right sides, side by side, as stay in a cache.
+        int64_t done[2] = {0};
+        for (int first = 0; first < count;) {
+            frnn_right_side right[2];
+            char *panels = part + FRNN_SUM_BLOCK * FRNN_OUTER_LD * item;
+            int64_t room = OUTER_COLUMNS;
+            int sides = 0;
+            for (int i = first; i < count && room > 0; i++) {
+                const int64_t width = frnn_min(room, outers[i].n - done[i]);
+                char *const c = (char *)outers[i].c + done[i] * item;
+                right[sides++] = (frnn_right_side){width, panels, c, outers[i].ldc};
+                for (int64_t j = 0; j < k; j++) b_rows[i][j] = (const char *)b_rows[i][j] + done[i] * item;
+                kernels->pack_rows[dtype](k, width, b_rows[i], panels, k);
+                for (int64_t j = 0; j < k; j++) b_rows[i][j] = (const char *)b_rows[i][j] - done[i] * item;
+                const int64_t blocks = frnn_ceil_div(width, lanes);
+                panels += blocks * lanes * k * item;
+                room -= blocks * lanes;
+                done[i] += width;
+                if (done[i] == outers[i].n) first = i + 1;
+            }
+            kernels->sum_outer[dtype](columns, k, a_rows, right, sides, part, row > 0);
         }
     }
 }
@@ -86,9 +101,9 @@ static void matmul_job(void *context, int thread, int threads, frnn_barrier *bar
     const int64_t begin = p->m * thread / threads, end = p->m * (thread + 1) / threads;
     const plain_rows a = {p->a, p->lda * item}, b = {p->b, p->ldb * item}, c = {p->c, p->ldc * item};
     if (p->transpose_a) {
-        frnn_outer_product(p->kernels, p->dtype, end - begin, p->n, p->k, plain, &a, begin, plain, &b,
-                           (char *)p->c + begin * c.stride, p->ldc,
-                           p->workspace + (size_t)thread * p->scratch);
+        const frnn_outer outer = {plain, &b, p->n, (char *)p->c + begin * c.stride, p->ldc};
+        frnn_outer_products(p->kernels, p->dtype, end - begin, p->k, plain, &a, begin, &outer, 1,
+                            p->workspace + (size_t)thread * p->scratch);
         return;
     }
     if (p->transpose_b) {
