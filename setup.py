@@ -3,6 +3,7 @@
 import sys
 from glob import glob
 
+import numpy
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
@@ -14,7 +15,8 @@ compile_args = [] if sys.platform == "win32" else [
 core = Extension(
     "fastrnn._core",
     sources=["fastrnn/_core.pyx", *sorted(glob("csrc/*.c")), *sorted(glob("csrc/kernels/*.c"))],
-    include_dirs=["csrc"],
+    include_dirs=["csrc", numpy.get_include()],
+    define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
     depends=[*sorted(glob("csrc/*.h")), *sorted(glob("csrc/kernels/*.inc")), "fastrnn/_core.pxd"],
     extra_compile_args=compile_args,
     extra_link_args=[] if sys.platform == "win32" else ["-pthread"],

@@ -8,6 +8,7 @@ typedef struct {
     frnn_backward_run run;
     frnn_work work;
     const frnn_cell_info *info;
+    double multiply_adds;
     int threads;
     void *bias_sums; // [saved * H]
     char *scratch;   // per thread
@@ -25,7 +26,7 @@ static frnn_status check(const frnn_backward_args *args) {
     return frnn_batch_check(&args->batch);
 }
 
-static void make_plan(const frnn_backward_args *args, plan *plan, frnn_arena *arena) {
+static void make_plan(const frnn_backward_args *args, int threads, plan *plan, frnn_arena *arena) {
     const frnn_pack_header *pack = args->pack;
     const frnn_layer *layer = &pack->layer;
     const int64_t H = layer->hidden_size, I = layer->input_size, B = args->batch.batch;
@@ -48,7 +49,8 @@ static void make_plan(const frnn_backward_args *args, plan *plan, frnn_arena *ar
     const int64_t G = plan->info->gates, rows = run->schedule.rows;
     plan->work = (frnn_work){&run->schedule, frnn_ceil_div(H, pack->kernels->lanes[layer->dtype]),
                              (double)B * G * H * H};
-    plan->threads = frnn_threads_for(2.0 * rows * G * H * (I + H), args->threads);
+    plan->multiply_adds = 2.0 * rows * G * H * (I + H);
+    plan->threads = frnn_threads_for(plan->multiply_adds, threads);
 
     frnn_tape tape;
     frnn_arena tape_arena = {.base = args->tape};
@@ -77,7 +79,7 @@ frnn_status frnn_backward_workspace(const frnn_backward_args *args, size_t *byte
     if (status != FRNN_OK) return status;
     frnn_arena arena = {0};
     plan plan;
-    make_plan(args, &plan, &arena);
+    make_plan(args, args->threads, &plan, &arena);
     *bytes = arena.used;
     return arena.overflow ? FRNN_TOO_LARGE : FRNN_OK;
 }
@@ -263,15 +265,33 @@ static void all_empty(const plan *p) {
     if (p->args->db_hh) memset(p->args->db_hh, 0, GH * item);
 }
 
+frnn_status frnn_backward_each(const frnn_backward_args *args, void *const *workspaces, int calls) {
+    if (!args || !workspaces || calls < 1 || calls > FRNN_MAX_CALLS) return FRNN_BAD_ARGUMENT;
+    plan plans[FRNN_MAX_CALLS];
+    void *contexts[FRNN_MAX_CALLS] = {0};
+    int wanted[FRNN_MAX_CALLS] = {0};
+    double multiply_adds = 0;
+    for (int i = 0; i < calls; i++) {
+        const frnn_status status = check(&args[i]);
+        if (status != FRNN_OK) return status;
+        if (!workspaces[i] || !frnn_aligned(workspaces[i])) return FRNN_BAD_ARGUMENT;
+        frnn_arena arena = {.base = workspaces[i]};
+        make_plan(&args[i], frnn_threads_of(args->threads, i, calls), &plans[i], &arena);
+        if (arena.overflow) return FRNN_TOO_LARGE;
+        contexts[i] = &plans[i];
+        wanted[i] = plans[i].threads;
+        multiply_adds += plans[i].multiply_adds;
+    }
+    for (int i = 0; i < calls; i++)
+        if (plans[i].run.schedule.rows == 0) all_empty(&plans[i]);
+    frnn_pool_run_each(backward_job, contexts, wanted, calls, frnn_threads_for(multiply_adds, args->threads));
+    for (int i = 0; i < calls; i++) {
+        const frnn_status status = args[i].provider ? provider_products(&plans[i]) : FRNN_OK;
+        if (status != FRNN_OK) return status;
+    }
+    return FRNN_OK;
+}
+
 frnn_status frnn_backward(const frnn_backward_args *args, void *workspace) {
-    const frnn_status status = check(args);
-    if (status != FRNN_OK) return status;
-    if (!workspace || !frnn_aligned(workspace)) return FRNN_BAD_ARGUMENT;
-    frnn_arena arena = {.base = workspace};
-    plan plan;
-    make_plan(args, &plan, &arena);
-    if (arena.overflow) return FRNN_TOO_LARGE;
-    if (plan.run.schedule.rows == 0) all_empty(&plan);
-    frnn_pool_run(backward_job, &plan, plan.threads);
-    return args->provider ? provider_products(&plan) : FRNN_OK;
+    return frnn_backward_each(args, &workspace, 1);
 }

@@ -49,11 +49,11 @@ typedef enum { FRNN_PACK_FORWARD = 0, FRNN_PACK_BACKWARD = 1 } frnn_pack_kind;
 
 frnn_status frnn_pack_size(const frnn_layer *layer, frnn_pack_kind kind, size_t *bytes);
 frnn_status frnn_pack(const frnn_layer *layer, frnn_pack_kind kind,
-                      const void *w_ih, // (G*H, I), rows contiguous
-                      const void *w_hh, // (G*H, H), rows contiguous
-                      const void *b_ih, // (G*H) or NULL for zeros
-                      const void *b_hh, // (G*H) or NULL for zeros
-                      void *pack);
+                      const void *w_ih,         // (G*H, I), rows contiguous
+                      const void *w_hh,         // (G*H, H), rows contiguous
+                      const void *b_ih,         // (G*H) or NULL for zeros
+                      const void *b_hh,         // (G*H) or NULL for zeros
+                      void *pack, int threads); // the most to use, 1 or more
 
 // --- Products over all steps --------------------------------------------------------------------
 // X W, dX, dW and dR can be handed to a BLAS: C = op(A) op(B), row-major, C overwritten. op(A) is
@@ -94,8 +94,8 @@ typedef struct {
     const void *h0;                // (B, H), or NULL for zeros
     const void *c0;                // (B, H) or NULL for zeros; NULL for cells without c, here and below
     frnn_view y;                   // (B, T, H), written, zero past a length; data NULL: not wanted
-    void *h_n;                     // (B, H), written, or NULL
-    void *c_n;                     // (B, H), written, or NULL
+    void *h_n;                     // (B, H), written, or NULL; may be h0
+    void *c_n;                     // (B, H), written, or NULL; may be c0
     void *tape;                    // frnn_tape_size bytes, written; NULL for inference
     const frnn_provider *provider; // NULL: native
     const void *w_ih;              // (G*H, I), read only where a provider is given
@@ -105,6 +105,10 @@ typedef struct {
 // The workspace functions want the arguments as the call gets them.
 frnn_status frnn_forward_workspace(const frnn_forward_args *args, size_t *bytes);
 frnn_status frnn_forward(const frnn_forward_args *args, void *workspace);
+// Independent calls at once, such as a layer's two directions: up to FRNN_MAX_CALLS, each with the
+// workspace that it would have alone. The threads are the first call's, shared out among all.
+#define FRNN_MAX_CALLS 8
+frnn_status frnn_forward_each(const frnn_forward_args *args, void *const *workspaces, int calls);
 
 // Gradients are written, not added to what is there.
 typedef struct {
@@ -127,6 +131,7 @@ typedef struct {
 
 frnn_status frnn_backward_workspace(const frnn_backward_args *args, size_t *bytes);
 frnn_status frnn_backward(const frnn_backward_args *args, void *workspace);
+frnn_status frnn_backward_each(const frnn_backward_args *args, void *const *workspaces, int calls);
 
 // --- Single functions ---------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@
 typedef struct {
     frnn_forward_run run;
     frnn_work work;
+    double multiply_adds;
     int threads;
     void *gathered; // provider only: rows of x side by side
 } plan;
@@ -23,7 +24,8 @@ static frnn_status check(const frnn_forward_args *args) {
     return frnn_batch_check(&args->batch);
 }
 
-static void make_plan(const frnn_forward_args *args, plan *plan, frnn_arena *arena) {
+// For a call that gets this many threads; it wants no less memory than with fewer.
+static void make_plan(const frnn_forward_args *args, int threads, plan *plan, frnn_arena *arena) {
     const frnn_pack_header *pack = args->pack;
     const frnn_layer *layer = &pack->layer;
     const frnn_cell_info *info = pack->kernels->cell[layer->dtype][layer->cell].info;
@@ -45,7 +47,8 @@ static void make_plan(const frnn_forward_args *args, plan *plan, frnn_arena *are
     frnn_schedule_build(&run->schedule, &args->batch, arena);
     const double step_work = (double)B * info->gates * H * H;
     plan->work = (frnn_work){&run->schedule, frnn_ceil_div(H, pack->kernels->lanes[layer->dtype]), step_work};
-    plan->threads = frnn_threads_for((double)run->schedule.rows * info->gates * H * (I + H), args->threads);
+    plan->multiply_adds = (double)run->schedule.rows * info->gates * H * (I + H);
+    plan->threads = frnn_threads_for(plan->multiply_adds, threads);
 
     frnn_tape tape;
     frnn_arena tape_arena = {.base = args->tape};
@@ -53,20 +56,24 @@ static void make_plan(const frnn_forward_args *args, plan *plan, frnn_arena *are
     run->gates_ld = tape.gates_ld;
     run->state_ld = tape.state_ld;
     const int64_t gates_bytes = run->gates_ld * (int64_t)item;
+    int64_t gates_rows;
     if (args->provider) {
         run->chunk_steps = frnn_max(1, FRNN_PROVIDER_ROWS / B);
+        gates_rows = run->chunk_steps * B;
     } else {
         const int64_t rows = frnn_by_rows(&plan->work, plan->threads) ? frnn_ceil_div(B, plan->threads) : B;
         run->chunk_steps = frnn_max(1, CHUNK_BYTES / gates_bytes / rows);
+        gates_rows = frnn_max(B, CHUNK_BYTES / gates_bytes * plan->threads);
     }
     run->chunk_steps = frnn_min(run->chunk_steps, args->batch.time);
+    gates_rows = frnn_min(gates_rows, args->batch.time * B);
     plan->gathered = args->provider ? frnn_carve(arena, run->chunk_steps * B, (size_t)I * item) : NULL;
     if (run->training) {
         run->gates = tape.gates;
         run->h = tape.h;
         run->c = tape.c;
     } else {
-        run->gates = frnn_carve(arena, run->chunk_steps * B, (size_t)gates_bytes);
+        run->gates = frnn_carve(arena, gates_rows, (size_t)gates_bytes);
         run->h = frnn_carve(arena, 2 * B, (size_t)run->state_ld * item);
         run->c = info->has_c ? frnn_carve(arena, 2 * B, (size_t)run->state_ld * item) : NULL;
     }
@@ -79,7 +86,7 @@ frnn_status frnn_forward_workspace(const frnn_forward_args *args, size_t *bytes)
     if (status != FRNN_OK) return status;
     frnn_arena arena = {0};
     plan plan;
-    make_plan(args, &plan, &arena);
+    make_plan(args, args->threads, &plan, &arena);
     *bytes = arena.used;
     return arena.overflow ? FRNN_TOO_LARGE : FRNN_OK;
 }
@@ -141,30 +148,53 @@ static void finish(const frnn_forward_args *args, const plan *plan) {
     }
 }
 
-frnn_status frnn_forward(const frnn_forward_args *args, void *workspace) {
-    frnn_status status = check(args);
-    if (status != FRNN_OK) return status;
-    if (!workspace || !frnn_aligned(workspace)) return FRNN_BAD_ARGUMENT;
-    frnn_arena arena = {.base = workspace};
-    plan plan;
-    make_plan(args, &plan, &arena);
-    if (arena.overflow) return FRNN_TOO_LARGE;
-    frnn_forward_run *run = &plan.run;
+static frnn_status forward_with_provider(const frnn_forward_args *args, plan *plan) {
+    frnn_forward_run *run = &plan->run;
     const frnn_schedule *schedule = &run->schedule;
-
-    if (!args->provider) {
-        run->last_step = schedule->steps;
-        frnn_pool_run(forward_job, &plan, plan.threads);
-    } else {
-        for (int64_t step = 0; step < schedule->steps; step += run->chunk_steps) {
-            run->first_step = step;
-            run->last_step = frnn_min(schedule->steps, step + run->chunk_steps);
-            run->gates_start = run->training ? 0 : schedule->start[step];
-            status = project(args, &plan, schedule->start[step], schedule->start[run->last_step]);
-            if (status != FRNN_OK) return status;
-            frnn_pool_run(forward_job, &plan, plan.threads);
-        }
+    for (int64_t step = 0; step < schedule->steps; step += run->chunk_steps) {
+        run->first_step = step;
+        run->last_step = frnn_min(schedule->steps, step + run->chunk_steps);
+        run->gates_start = run->training ? 0 : schedule->start[step];
+        const frnn_status status =
+            project(args, plan, schedule->start[step], schedule->start[run->last_step]);
+        if (status != FRNN_OK) return status;
+        frnn_pool_run(forward_job, plan, plan->threads);
     }
-    finish(args, &plan);
     return FRNN_OK;
+}
+
+frnn_status frnn_forward_each(const frnn_forward_args *args, void *const *workspaces, int calls) {
+    if (!args || !workspaces || calls < 1 || calls > FRNN_MAX_CALLS) return FRNN_BAD_ARGUMENT;
+    plan plans[FRNN_MAX_CALLS];
+    void *native[FRNN_MAX_CALLS];
+    int wanted[FRNN_MAX_CALLS], natives = 0;
+    double multiply_adds = 0;
+    for (int i = 0; i < calls; i++) {
+        const frnn_status status = check(&args[i]);
+        if (status != FRNN_OK) return status;
+        if (!workspaces[i] || !frnn_aligned(workspaces[i])) return FRNN_BAD_ARGUMENT;
+        frnn_arena arena = {.base = workspaces[i]};
+        make_plan(&args[i], frnn_threads_of(args->threads, i, calls), &plans[i], &arena);
+        if (arena.overflow) return FRNN_TOO_LARGE;
+        if (args[i].provider) continue;
+        plans[i].run.last_step = plans[i].run.schedule.steps;
+        wanted[natives] = plans[i].threads;
+        multiply_adds += plans[i].multiply_adds;
+        native[natives++] = &plans[i];
+    }
+    if (natives)
+        frnn_pool_run_each(forward_job, native, wanted, natives,
+                           frnn_threads_for(multiply_adds, args->threads));
+    for (int i = 0; i < calls; i++) {
+        if (args[i].provider) {
+            const frnn_status status = forward_with_provider(&args[i], &plans[i]);
+            if (status != FRNN_OK) return status;
+        }
+        finish(&args[i], &plans[i]);
+    }
+    return FRNN_OK;
+}
+
+frnn_status frnn_forward(const frnn_forward_args *args, void *workspace) {
+    return frnn_forward_each(args, &workspace, 1);
 }

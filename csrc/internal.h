@@ -109,6 +109,9 @@ typedef void (*frnn_job)(void *context, int thread, int threads, frnn_barrier *b
 
 // Runs job on up to `wanted` threads, the caller being one; with fewer where the pool is busy.
 void frnn_pool_run(frnn_job job, void *context, int wanted);
+// Likewise for `jobs` calls at once, up to FRNN_MAX_CALLS, each with its context and wanted[i] threads, of
+// `threads` in all: in turn where they are not enough for all at once.
+void frnn_pool_run_each(frnn_job job, void *const *contexts, const int *wanted, int jobs, int threads);
 void frnn_barrier_wait(frnn_barrier *barrier); // returns when all threads of the job have come
 
 // What a thread owns in the loop over time: some rows and all units, or all rows and some blocks of
@@ -127,6 +130,7 @@ typedef struct {
 } frnn_work;
 
 int frnn_threads_for(double multiply_adds, int threads); // of these, worth starting for so much work
+int frnn_threads_of(int threads, int call, int calls);   // a call's part of them, at least one
 int frnn_by_rows(const frnn_work *work, int threads);
 frnn_share frnn_share_of(const frnn_work *work, int thread, int threads, frnn_barrier *barrier);
 
@@ -210,6 +214,10 @@ typedef struct frnn_kernels {
     } cell[2][FRNN_CELLS]; // by dtype
     // rows of C (c[i], n each) from rows of A (a[i]) and packed B
     void (*product[2])(const frnn_product *, int64_t rows, const void *const *a, void *const *c);
+    // (gates * units, k) rows of w, ldw apart and gate by gate, as columns of panels
+    // [blocks][k][gates][lanes]; does blocks [begin, end)
+    void (*pack_columns[2])(int64_t gates, int64_t units, int64_t k, const void *w, int64_t ldw, void *panels,
+                            int64_t begin, int64_t end);
     // B's rows (k of them, by address, n each) into panels [n blocks][panel_k][lanes], the first at `panels`
     void (*pack_rows[2])(int64_t k, int64_t n, const void *const *rows, void *panels, int64_t panel_k);
     // C[i][:n] (+)= sum over k of a[k][i] b[k][:], for `columns` columns of A
@@ -235,11 +243,6 @@ const frnn_kernels *frnn_active_kernels(void);
 // [begin, end).
 void frnn_pack_rows(const frnn_kernels *kernels, frnn_dtype dtype, int64_t n, int64_t k, const void *w,
                     int64_t ldw, void *panels, int64_t begin, int64_t end);
-
-// (count, k) rows of w, ldw apart, as columns of panels [blocks][k][gates][lanes]; w's rows are
-// gates * units, gate by gate. Does blocks [begin, end).
-void frnn_pack_columns(frnn_dtype dtype, int64_t gates, int64_t units, int64_t k, int64_t lanes,
-                       const void *w, int64_t ldw, void *panels, int64_t begin, int64_t end);
 
 // --- Products over all rows (products.c) --------------------------------------------------------
 

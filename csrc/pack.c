@@ -4,6 +4,8 @@
 #include <string.h>
 
 #define PACK_MAGIC 0x6b6361706e6e7266u // "frnnpack"
+// Moving a value through the caches takes about as long as so many multiply-adds.
+#define VALUE_WORK 8
 
 // Sizes fit any kernels' lanes: another instruction set may be chosen between size and pack.
 static frnn_status layout(const frnn_layer *layer, frnn_pack_kind kind, frnn_pack_header *header) {
@@ -33,20 +35,6 @@ static frnn_status layout(const frnn_layer *layer, frnn_pack_kind kind, frnn_pac
 
 // The same code for both dtypes.
 #define DEFINE_PACK(real, suffix) \
-    static void pack_columns_##suffix(int64_t G, int64_t H, int64_t K, int64_t lanes, const real *w, \
-                                      int64_t ldw, real *panels, int64_t begin, int64_t end) { \
-        for (int64_t block = begin; block < end; block++) { \
-            const int64_t count = frnn_min(lanes, H - block * lanes); \
-            real *to = panels + block * K * G * lanes; \
-            for (int64_t k = 0; k < K; k++) { \
-                for (int64_t g = 0; g < G; g++, to += lanes) { \
-                    const real *from = w + (g * H + block * lanes) * ldw + k; \
-                    for (int64_t lane = 0; lane < count; lane++) to[lane] = from[lane * ldw]; \
-                    for (int64_t lane = count; lane < lanes; lane++) to[lane] = 0; \
-                } \
-            } \
-        } \
-    } \
     /* A gate that adds up both sides needs one sum of its biases; one that keeps them apart, both. */ \
     static void pack_bias_##suffix(const frnn_cell_info *info, int64_t H, const real *b_ih, \
                                    const real *b_hh, real *b_x, real *b_h) { \
@@ -59,14 +47,6 @@ static frnn_status layout(const frnn_layer *layer, frnn_pack_kind kind, frnn_pac
     }
 DEFINE_PACK(float, f32)
 DEFINE_PACK(double, f64)
-
-void frnn_pack_columns(frnn_dtype dtype, int64_t gates, int64_t units, int64_t k, int64_t lanes,
-                       const void *w, int64_t ldw, void *panels, int64_t begin, int64_t end) {
-    if (dtype == FRNN_F32)
-        pack_columns_f32(gates, units, k, lanes, w, ldw, panels, begin, end);
-    else
-        pack_columns_f64(gates, units, k, lanes, w, ldw, panels, begin, end);
-}
 
 void frnn_pack_rows(const frnn_kernels *kernels, frnn_dtype dtype, int64_t n, int64_t k, const void *w,
                     int64_t ldw, void *panels, int64_t begin, int64_t end) {
@@ -87,33 +67,49 @@ frnn_status frnn_pack_size(const frnn_layer *layer, frnn_pack_kind kind, size_t 
     return status;
 }
 
+typedef struct {
+    const frnn_pack_header *header;
+    const void *w_ih, *w_hh, *b_ih, *b_hh;
+    char *pack;
+} packing;
+
+static void pack_job(void *context, int thread, int threads, frnn_barrier *barrier) {
+    (void)barrier;
+    const packing *p = context;
+    const frnn_kernels *kernels = p->header->kernels;
+    const frnn_layer *layer = &p->header->layer;
+    const frnn_dtype dtype = layer->dtype;
+    const int64_t I = layer->input_size, H = layer->hidden_size, G = frnn_gates(layer->cell);
+    void *const w = p->pack + p->header->w, *const r = p->pack + p->header->r;
+    const int64_t all =
+        p->header->kind == FRNN_PACK_FORWARD ? frnn_ceil_div(H, kernels->lanes[dtype]) : G * H;
+    const int64_t begin = all * thread / threads, end = all * (thread + 1) / threads;
+    if (p->header->kind == FRNN_PACK_FORWARD) {
+        kernels->pack_columns[dtype](G, H, I, p->w_ih, I, w, begin, end);
+        kernels->pack_columns[dtype](G, H, H, p->w_hh, H, r, begin, end);
+        if (thread > 0) return;
+        const frnn_cell_info *info = kernels->cell[dtype][layer->cell].info;
+        void *const b_x = p->pack + p->header->b_x, *const b_h = p->pack + p->header->b_h;
+        if (dtype == FRNN_F32)
+            pack_bias_f32(info, H, p->b_ih, p->b_hh, b_x, b_h);
+        else
+            pack_bias_f64(info, H, p->b_ih, p->b_hh, b_x, b_h);
+    } else {
+        frnn_pack_rows(kernels, dtype, I, all, p->w_ih, I, w, begin, end);
+        frnn_pack_rows(kernels, dtype, H, all, p->w_hh, H, r, begin, end);
+    }
+}
+
 frnn_status frnn_pack(const frnn_layer *layer, frnn_pack_kind kind, const void *w_ih, const void *w_hh,
-                      const void *b_ih, const void *b_hh, void *pack) {
+                      const void *b_ih, const void *b_hh, void *pack, int threads) {
     frnn_pack_header header;
     const frnn_status status = layout(layer, kind, &header);
     if (status != FRNN_OK) return status;
-    if (!w_ih || !w_hh || !pack || !frnn_aligned(pack)) return FRNN_BAD_ARGUMENT;
+    if (!w_ih || !w_hh || !pack || !frnn_aligned(pack) || threads < 1) return FRNN_BAD_ARGUMENT;
     memcpy(pack, &header, sizeof header);
-    const frnn_cell_info *info = header.kernels->cell[layer->dtype][layer->cell].info;
-    const int64_t G = info->gates, I = layer->input_size, H = layer->hidden_size;
-    const int64_t lanes = header.kernels->lanes[layer->dtype];
-    char *base = pack;
-    void *w = base + header.w, *r = base + header.r, *b_x = base + header.b_x, *b_h = base + header.b_h;
-    const frnn_dtype dtype = layer->dtype;
-    const frnn_fp_mode mode = frnn_fp_enter();
-    if (kind == FRNN_PACK_FORWARD) {
-        const int64_t blocks = frnn_ceil_div(H, lanes);
-        frnn_pack_columns(dtype, G, H, I, lanes, w_ih, I, w, 0, blocks);
-        frnn_pack_columns(dtype, G, H, H, lanes, w_hh, H, r, 0, blocks);
-        if (dtype == FRNN_F32)
-            pack_bias_f32(info, H, b_ih, b_hh, b_x, b_h);
-        else
-            pack_bias_f64(info, H, b_ih, b_hh, b_x, b_h);
-    } else {
-        frnn_pack_rows(header.kernels, dtype, I, G * H, w_ih, I, w, 0, G * H);
-        frnn_pack_rows(header.kernels, dtype, H, G * H, w_hh, H, r, 0, G * H);
-    }
-    frnn_fp_leave(mode);
+    packing job = {&header, w_ih, w_hh, b_ih, b_hh, pack};
+    const double values = (double)header.bytes / (double)frnn_itemsize(layer->dtype);
+    frnn_pool_run(pack_job, &job, frnn_threads_for(VALUE_WORK * values, threads));
     return FRNN_OK;
 }
 

@@ -24,11 +24,11 @@ struct frnn_barrier {
     int unused;
 };
 void frnn_barrier_wait(frnn_barrier *barrier) { (void)barrier; }
-void frnn_pool_run(frnn_job job, void *context, int wanted) {
-    (void)wanted;
+void frnn_pool_run_each(frnn_job job, void *const *contexts, const int *wanted, int jobs, int threads) {
+    (void)wanted, (void)threads;
     struct frnn_barrier barrier = {0};
     const frnn_fp_mode mode = frnn_fp_enter();
-    job(context, 0, 1, &barrier);
+    for (int i = 0; i < jobs; i++) job(contexts[i], 0, 1, &barrier);
     frnn_fp_leave(mode);
 }
 int frnn_default_num_threads(void) { return 1; }
@@ -121,24 +121,37 @@ void frnn_barrier_wait(frnn_barrier *barrier) {
 static struct {
     gate start; // value: job number * 256 + its threads, so who is not in a job never looks at it
     gate done;
-    frnn_barrier barrier;
-    atomic_flag busy; // whoever holds it owns all that follows
-    int workers;      // started
+    frnn_barrier barriers[FRNN_MAX_CALLS]; // one for each of the jobs
+    atomic_flag busy;                      // whoever holds it owns all that follows
+    int workers;                           // started
     struct {
         int thread;
         unsigned seen;
     } birth[MAX_THREADS + 1];
     frnn_job job;
-    void *context;
-    int threads;
+    void *const *contexts;
+    int jobs, at_once, threads;
     atomic_int running;
 } pool = {.busy = ATOMIC_FLAG_INIT};
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
-static void run_share(int thread) {
+static void run_in_turn(frnn_job job, void *const *contexts, int jobs, int first, int step) {
+    frnn_barrier barrier = {.threads = 1};
     const frnn_fp_mode mode = frnn_fp_enter();
-    pool.job(pool.context, thread, pool.threads, &pool.barrier);
+    for (int i = first; i < jobs; i += step) job(contexts[i], 0, 1, &barrier);
+    frnn_fp_leave(mode);
+}
+
+static void run_share(int thread) {
+    if (!pool.at_once) {
+        run_in_turn(pool.job, pool.contexts, pool.jobs, thread, pool.threads);
+        return;
+    }
+    int mine = 0;
+    while (thread >= pool.barriers[mine].threads) thread -= pool.barriers[mine++].threads;
+    const frnn_fp_mode mode = frnn_fp_enter();
+    pool.job(pool.contexts[mine], thread, pool.barriers[mine].threads, &pool.barriers[mine]);
     frnn_fp_leave(mode);
 }
 
@@ -160,8 +173,10 @@ static void *worker(void *argument) {
 static void reset(void) {
     gate_init(&pool.start);
     gate_init(&pool.done);
-    gate_init(&pool.barrier.open);
-    atomic_init(&pool.barrier.arrived, 0);
+    for (int i = 0; i < FRNN_MAX_CALLS; i++) {
+        gate_init(&pool.barriers[i].open);
+        atomic_init(&pool.barriers[i].arrived, 0);
+    }
     pool.workers = 0;
     atomic_flag_clear(&pool.busy);
 }
@@ -190,27 +205,26 @@ static int start_workers(int wanted) {
     return (int)frnn_min(pool.workers, wanted);
 }
 
-static void run_alone(frnn_job job, void *context) {
-    frnn_barrier barrier = {.threads = 1};
-    const frnn_fp_mode mode = frnn_fp_enter();
-    job(context, 0, 1, &barrier);
-    frnn_fp_leave(mode);
-}
-
-void frnn_pool_run(frnn_job job, void *context, int wanted) {
-    if (wanted <= 1) {
-        run_alone(job, context);
+void frnn_pool_run_each(frnn_job job, void *const *contexts, const int *wanted, int jobs, int threads) {
+    int all = 0;
+    for (int i = 0; i < jobs; i++) all += wanted[i];
+    const int most = (int)frnn_min(frnn_min(all, threads), MAX_THREADS);
+    if (most <= 1) {
+        run_in_turn(job, contexts, jobs, 0, 1);
         return;
     }
     pthread_once(&once, prepare);
     if (atomic_flag_test_and_set(&pool.busy)) {
-        run_alone(job, context);
+        run_in_turn(job, contexts, jobs, 0, 1);
         return;
     }
-    pool.threads = 1 + start_workers((int)frnn_min(wanted, MAX_THREADS) - 1);
+    pool.threads = 1 + start_workers(most - 1);
+    // One job gets along with fewer threads than it wants.
+    pool.at_once = jobs == 1 || pool.threads == all;
+    for (int i = 0; i < jobs; i++) pool.barriers[i].threads = jobs == 1 ? pool.threads : wanted[i];
     pool.job = job;
-    pool.context = context;
-    pool.barrier.threads = pool.threads;
+    pool.contexts = contexts;
+    pool.jobs = jobs;
     atomic_store(&pool.running, pool.threads - 1);
     const unsigned done = atomic_load(&pool.done.value);
     if (pool.threads > 1)
@@ -254,6 +268,10 @@ int frnn_default_num_threads(void) {
     return (int)frnn_max(1, frnn_min(cpus, MAX_THREADS));
 }
 #endif
+
+void frnn_pool_run(frnn_job job, void *context, int wanted) {
+    frnn_pool_run_each(job, &context, &wanted, 1, wanted);
+}
 
 static atomic_int num_threads; // 0: not asked yet
 

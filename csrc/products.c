@@ -93,8 +93,8 @@ static void matmul_job(void *context, int thread, int threads, frnn_barrier *bar
     }
     if (p->transpose_b) {
         const int64_t blocks = frnn_ceil_div(p->n, lanes);
-        frnn_pack_columns(p->dtype, 1, p->n, p->k, lanes, p->b, p->ldb, p->workspace,
-                          blocks * thread / threads, blocks * (thread + 1) / threads);
+        p->kernels->pack_columns[p->dtype](1, p->n, p->k, p->b, p->ldb, p->workspace,
+                                           blocks * thread / threads, blocks * (thread + 1) / threads);
     } else {
         frnn_pack_rows(p->kernels, p->dtype, p->n, p->k, p->b, p->ldb, p->workspace, p->k * thread / threads,
                        p->k * (thread + 1) / threads);

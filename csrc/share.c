@@ -13,6 +13,10 @@ int frnn_threads_for(double multiply_adds, int threads) {
     return worth < 1 ? 1 : worth < threads ? (int)worth : threads;
 }
 
+int frnn_threads_of(int threads, int call, int calls) {
+    return (int)frnn_max(1, threads * (call + 1) / calls - threads * call / calls);
+}
+
 int frnn_by_rows(const frnn_work *work, int threads) {
     const int64_t batch = work->schedule->batch;
     if (work->step_work < BARRIER_WORK) return 1;

@@ -79,12 +79,12 @@ cdef extern from "fastrnn.h" nogil:
     const char *frnn_status_text(frnn_status status)
     frnn_status frnn_pack_size(const frnn_layer *, frnn_pack_kind, size_t *bytes)
     frnn_status frnn_pack(const frnn_layer *, frnn_pack_kind, const void *w_ih, const void *w_hh,
-                          const void *b_ih, const void *b_hh, void *pack)
+                          const void *b_ih, const void *b_hh, void *pack, int threads)
     frnn_status frnn_tape_size(const frnn_layer *, const frnn_batch *, size_t *bytes)
     frnn_status frnn_forward_workspace(const frnn_forward_args *, size_t *bytes)
-    frnn_status frnn_forward(const frnn_forward_args *, void *workspace)
+    frnn_status frnn_forward_each(const frnn_forward_args *, void *const *workspaces, int calls)
     frnn_status frnn_backward_workspace(const frnn_backward_args *, size_t *bytes)
-    frnn_status frnn_backward(const frnn_backward_args *, void *workspace)
+    frnn_status frnn_backward_each(const frnn_backward_args *, void *const *workspaces, int calls)
     frnn_status frnn_matmul_workspace(frnn_dtype, int64_t m, int64_t n, int64_t k, int threads,
                                       size_t *bytes)
     frnn_status frnn_matmul(frnn_dtype, int64_t m, int64_t n, int64_t k, const void *a, int64_t lda,

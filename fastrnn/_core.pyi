@@ -1,4 +1,4 @@
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,17 +17,40 @@ class Pack:
         b_hh: _Floats | None,
         backward: bool,
         numpy_gemm: bool,
+        gemm: object = None,
     ) -> None: ...
+    def serves(self, backward: bool, gemm: object) -> bool: ...
 
-class Tape: ...
+class Tape:
+    def sequence_shape(self) -> tuple[int, ...]: ...
 
+@overload
 def forward(
-    pack: Pack,
+    packs: tuple[Pack, ...],
+    first: int,
+    layers: int,
     x: _Floats,
     lengths: NDArray[np.int64] | None,
     reverse: bool,
-    h0: _Floats | None,
-    c0: _Floats | None,
+    batch_first: bool,
+    h_0: _Floats | None,
+    c_0: _Floats | None,
+    y: _Floats | None,
+    h_n: _Floats | None,
+    c_n: _Floats | None,
+    training: Literal[True],
+) -> Tape: ...
+@overload
+def forward(
+    packs: tuple[Pack, ...],
+    first: int,
+    layers: int,
+    x: _Floats,
+    lengths: NDArray[np.int64] | None,
+    reverse: bool,
+    batch_first: bool,
+    h_0: _Floats | None,
+    c_0: _Floats | None,
     y: _Floats | None,
     h_n: _Floats | None,
     c_n: _Floats | None,
@@ -35,17 +58,19 @@ def forward(
 ) -> Tape | None: ...
 def backward(
     tape: Tape,
+    first: int,
+    layers: int,
     dy: _Floats | None,
     dh_n: _Floats | None,
     dc_n: _Floats | None,
-    dx: _Floats | None,
-    dh0: _Floats | None,
-    dc0: _Floats | None,
-    dw_ih: _Floats | None,
-    dw_hh: _Floats | None,
-    db_ih: _Floats | None,
-    db_hh: _Floats | None,
+    dx: tuple[_Floats | None, ...],
+    dh_0: _Floats | None,
+    dc_0: _Floats | None,
+    gradients: tuple[tuple[_Floats | None, ...], ...],
 ) -> None: ...
+def empty(shape: tuple[int, ...], double: bool) -> _Floats: ...
+def walkable(array: _Floats) -> bool: ...
+def matches(array: object, shape: tuple[int, ...], double: bool) -> bool: ...
 def matmul(a: _Floats, b: _Floats) -> _Floats: ...
 def tanh(x: _Floats) -> _Floats: ...
 def sigmoid(x: _Floats) -> _Floats: ...

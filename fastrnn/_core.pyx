@@ -2,12 +2,13 @@
 """The seam: checks arrays, drops the GIL, calls C, turns a status into an exception."""
 
 cimport cython
-from cpython.buffer cimport (PyBUF_FORMAT, PyBUF_STRIDED_RO, PyBUF_WRITABLE, PyBuffer_Release,
-                             PyObject_GetBuffer)
+cimport numpy as cnp
 from libc.stdint cimport int64_t, uintptr_t
 from libc.stdlib cimport free, malloc
 
 import numpy as np
+
+cnp.import_array()
 
 CELLS = {"rnn_tanh": FRNN_RNN_TANH, "rnn_relu": FRNN_RNN_RELU, "gru": FRNN_GRU, "lstm": FRNN_LSTM}
 ISAS = ("generic", "avx2", "avx512", "neon")
@@ -24,6 +25,25 @@ cdef int check(frnn_status status) except -1:
     raise ValueError(text)
 
 
+# --- Memory -------------------------------------------------------------------------------------
+
+cdef extern from *:
+    """
+    #if defined(__linux__)
+    #include <sys/mman.h>
+    // Pages of 2 MB where the system has them: rows of a tape are so far apart that each is on a page of its own.
+    static void want_huge_pages(void *start, size_t size) {
+        const size_t huge = (size_t)2 << 20, from = ((size_t)start + huge - 1) / huge * huge;
+        const size_t to = ((size_t)start + size) / huge * huge;
+        if (from < to) (void)madvise((void *)from, to - from, MADV_HUGEPAGE);
+    }
+    #else
+    static void want_huge_pages(void *start, size_t size) { (void)start, (void)size; }
+    #endif
+    """
+    void want_huge_pages(void *start, size_t size) nogil
+
+
 cdef class Block:
     """What malloc gave."""
     cdef void *start
@@ -34,18 +54,20 @@ cdef class Block:
         self.start = malloc(size + 64)
         if self.start == NULL:
             raise MemoryError(f"cannot allocate {size:,} bytes")
+        want_huge_pages(self.start, size + 64)
 
     def __dealloc__(self):
         free(self.start)
 
 
-# The last few large blocks that were given back. A training step's tape comes and goes; the C library
-# returns such a block to the system, and fetching its pages again takes as long as the step.
+# The last large blocks that were given back. A training step's tape, outputs and gradients come and go; the
+# C library returns such blocks to the system, and fetching their pages again takes as long as the step.
 cdef list spare = []
+cdef size_t spare_bytes = 0
 cdef enum:
-    SPARE_BLOCKS = 4
     SPARE_FROM = 64 * 1024
     SPARE_TO = 64 * 1024 * 1024
+    SPARE_ALL = 128 * 1024 * 1024
 
 
 @cython.no_gc
@@ -62,116 +84,185 @@ cdef class Memory:
         self.data = <void *>((<uintptr_t>self.block.start + 63) // 64 * 64)
 
     def __dealloc__(self):
-        # Appending and slicing are atomic.
         if self.block is not None and SPARE_FROM <= self.block.size <= SPARE_TO:
-            spare.append(self.block)
-            while len(spare) > SPARE_BLOCKS:
-                spare.pop(0)
+            give_spare(self.block)
 
 
 cdef Block take_spare(size_t size):
     """A spare block of that size or little more, or None."""
+    global spare_bytes
     cdef Block block
-    for candidate in list(spare):
-        block = candidate
-        if size <= block.size <= size + size // 4:
-            try:
-                spare.remove(block)
-            except ValueError:
-                continue  # another thread was faster
-            return block
+    cdef Py_ssize_t i
+    with cython.critical_section(spare):
+        for i in range(len(spare) - 1, -1, -1):
+            block = spare[i]
+            if size <= block.size <= size + size // 4:
+                del spare[i]
+                spare_bytes -= block.size
+                return block
     return None
 
 
-cdef class Array:
-    """A checked array of float32 or float64 whose last axis is contiguous, held while C works on it.
-
-    What is None has a NULL pointer.
-    """
-    cdef Py_buffer buffer
-    cdef bint held
-    cdef void *data
-    cdef int64_t item
-    cdef char *low
-    cdef char *high
-    cdef object name
-
-    def __cinit__(self, array, str name, str format, tuple shape, bint writable=False):
-        cdef int i
-        self.name = name
-        if array is None:
-            return
-        flags = PyBUF_STRIDED_RO | PyBUF_FORMAT
-        if writable:
-            flags |= PyBUF_WRITABLE
-        try:
-            PyObject_GetBuffer(array, &self.buffer, flags)
-        except (BufferError, ValueError) as error:
-            raise ValueError(f"{name}: expected a {'writable ' if writable else ''}array: {error}") from error
-        self.held = True
-        if self.buffer.format.decode() != format:
-            wanted = "float32" if format == "f" else "float64"
-            raise TypeError(f"{name}: expected {wanted}, got {getattr(array, 'dtype', type(array))}")
-        found = tuple([self.buffer.shape[i] for i in range(self.buffer.ndim)])
-        if found != shape:
-            raise ValueError(f"{name}: expected shape {shape}, got {found}")
-        self.item = self.buffer.itemsize
-        self.data = self.buffer.buf
-        self.low = self.high = <char *>self.data
-        for i in range(self.buffer.ndim):
-            if self.buffer.strides[i] % self.item:
-                raise ValueError(f"{name}: expected strides in whole elements")
-            if self.buffer.strides[i] > 0:
-                self.high += self.buffer.strides[i] * (self.buffer.shape[i] - 1)
-            else:
-                self.low += self.buffer.strides[i] * (self.buffer.shape[i] - 1)
-        self.high += self.item
-        i = self.buffer.ndim - 1
-        if self.buffer.shape[i] > 1 and self.buffer.strides[i] != self.item:
-            raise ValueError(f"{name}: expected the last axis to be contiguous")
-
-    def __dealloc__(self):
-        if self.held:
-            PyBuffer_Release(&self.buffer)
-
-    cdef int contiguous(self) except -1:
-        """Refuses rows that do not follow each other."""
-        cdef int i
-        cdef int64_t wanted = self.item
-        if self.data == NULL:
-            return 0
-        for i in range(self.buffer.ndim - 1, -1, -1):
-            if self.buffer.shape[i] > 1 and self.buffer.strides[i] != wanted:
-                raise ValueError(f"{self.name}: expected a C-contiguous array")
-            wanted *= self.buffer.shape[i]
-        return 0
-
-    cdef frnn_view view(self):
-        cdef frnn_view view
-        view.data = self.data
-        view.batch_stride = self.buffer.strides[0] // self.item if self.data != NULL else 0
-        view.time_stride = self.buffer.strides[1] // self.item if self.data != NULL else 0
-        return view
-
-
-cdef int apart(tuple written, tuple read) except -1:
-    """Refuses a written array that shares memory with any other."""
-    cdef Array a, b
-    cdef Py_ssize_t i
-    for i in range(len(written)):
-        a = written[i]
-        if a.data == NULL:
-            continue
-        for b in written[i + 1:] + read:
-            if b.data != NULL and a.low < b.high and b.low < a.high:
-                raise ValueError(f"{a.name}: expected memory of its own, got some of {b.name}'s")
+cdef int give_spare(Block block) except -1:
+    global spare_bytes
+    with cython.critical_section(spare):
+        spare.append(block)
+        spare_bytes += block.size
+        while spare_bytes > SPARE_ALL:
+            block = spare.pop(0)
+            spare_bytes -= block.size
     return 0
 
 
-cdef Array state(array, str name, str format, tuple shape, bint writable=False):
-    cdef Array found = Array(array, name, format, shape, writable)
-    found.contiguous()
-    return found
+cdef object empty_array(int ndim, cnp.npy_intp *shape, int type_num):
+    """A new C-contiguous array, of recycled memory where it is large."""
+    cdef size_t size = 4 if type_num == cnp.NPY_FLOAT32 else 8
+    cdef int i
+    for i in range(ndim):
+        size *= <size_t>shape[i]
+    if not SPARE_FROM <= size <= SPARE_TO:
+        return cnp.PyArray_EMPTY(ndim, shape, type_num, 0)
+    cdef Memory memory = Memory(size)
+    array = cnp.PyArray_SimpleNewFromData(ndim, shape, type_num, memory.data)
+    cnp.set_array_base(array, memory)
+    return array
+
+
+def empty(tuple shape not None, bint double):
+    """A new float32 or float64 array, not filled; up to four axes."""
+    cdef cnp.npy_intp sizes[4]
+    cdef int i
+    if len(shape) > 4:
+        raise ValueError(f"shape: expected at most four axes, got {shape}")
+    for i in range(len(shape)):
+        sizes[i] = shape[i]
+    return empty_array(<int>len(shape), sizes, cnp.NPY_FLOAT64 if double else cnp.NPY_FLOAT32)
+
+
+# --- Arrays -------------------------------------------------------------------------------------
+
+cdef struct Span:
+    # A checked array as C sees it, `data` NULL for None; strides count elements.
+    char *data
+    int64_t stride[3]
+    char *low
+    char *high
+    const char *name
+
+
+cdef enum:
+    ANY = -1
+    READ = 0
+    WRITTEN = 1
+    CONTIGUOUS = 2
+
+
+cdef int refuse(object array, const char *c_name, int type_num, int ndim, const int64_t *shape) except -1:
+    """Says what is wrong with an array that is not as wanted."""
+    name = c_name.decode()
+    wanted = "float32" if type_num == cnp.NPY_FLOAT32 else "float64"
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"{name}: expected an array of {wanted}, got {type(array).__name__}")
+    if array.dtype != wanted:
+        raise TypeError(f"{name}: expected {wanted}, got {array.dtype}; "
+                        f"convert with {name}.astype({wanted!r})")
+    expected = tuple([shape[i] for i in range(ndim)])
+    raise ValueError(f"{name}: expected {expected}, got {array.shape}")
+
+
+cdef int span(Span *to, object array, const char *name, int type_num, int ndim, const int64_t *shape,
+              int flags) except -1:
+    """Checks an array (None passes) and says where it is."""
+    cdef cnp.ndarray a
+    cdef int i
+    cdef int64_t item, stride, extent, packed
+    to.name = name
+    to.data = NULL
+    if array is None:
+        to.stride[0] = to.stride[1] = to.stride[2] = 0
+        return 0
+    if not cnp.PyArray_Check(array):
+        refuse(array, name, type_num, ndim, shape)
+    a = <cnp.ndarray>array
+    if cnp.PyArray_TYPE(a) != type_num or cnp.PyArray_NDIM(a) != ndim:
+        refuse(array, name, type_num, ndim, shape)
+    for i in range(ndim):
+        if cnp.PyArray_DIM(a, i) != shape[i]:
+            refuse(array, name, type_num, ndim, shape)
+    if not cnp.PyArray_ISNOTSWAPPED(a) or not cnp.PyArray_ISALIGNED(a):
+        raise ValueError(f"{name.decode()}: expected aligned values in native byte order")
+    if flags & WRITTEN and not cnp.PyArray_ISWRITEABLE(a):
+        raise ValueError(f"{name.decode()}: expected a writable array")
+    to.data = to.low = to.high = <char *>cnp.PyArray_DATA(a)
+    item = packed = cnp.PyArray_ITEMSIZE(a)
+    for i in range(ndim - 1, -1, -1):
+        stride = cnp.PyArray_STRIDE(a, i)
+        to.stride[i] = stride // item
+        if shape[i] > 1:
+            if stride != packed and (flags & CONTIGUOUS or i == ndim - 1):
+                what = "a C-contiguous array" if flags & CONTIGUOUS else "the last axis to be contiguous"
+                raise ValueError(f"{name.decode()}: expected {what}")
+            if stride % item:
+                raise ValueError(f"{name.decode()}: expected strides in whole elements")
+            extent = stride * (shape[i] - 1)
+            if extent > 0:
+                to.high += extent
+            else:
+                to.low += extent
+        packed *= shape[i]
+    to.high += item
+    return 0
+
+
+cdef int apart(const Span *written, int count, const Span *read, int others) except -1:
+    """Refuses a written array that shares memory with any other."""
+    cdef int i, j
+    cdef const Span *b
+    for i in range(count):
+        if written[i].data == NULL:
+            continue
+        for j in range(i + 1, count + others):
+            b = &written[j] if j < count else &read[j - count]
+            if b.data != NULL and written[i].low < b.high and b.low < written[i].high:
+                raise ValueError(f"{written[i].name.decode()}: expected memory of its own, got some of "
+                                 f"{b.name.decode()}'s")
+    return 0
+
+
+def walkable(array not None):
+    """Whether the kernels can walk an array of sequences: aligned, features side by side."""
+    cdef cnp.ndarray a = array
+    cdef int i, last = cnp.PyArray_NDIM(a) - 1
+    cdef int64_t item = cnp.PyArray_ITEMSIZE(a)
+    if not cnp.PyArray_ISALIGNED(a) or (cnp.PyArray_DIM(a, last) > 1 and cnp.PyArray_STRIDE(a, last) != item):
+        return False
+    for i in range(last):
+        if cnp.PyArray_STRIDE(a, i) % item:
+            return False
+    return True
+
+
+def matches(array, tuple shape not None, bint double):
+    """Whether this is an aligned C-contiguous array of that shape and dtype, float32 or float64."""
+    cdef int i, type_num = cnp.NPY_FLOAT64 if double else cnp.NPY_FLOAT32
+    if not cnp.PyArray_Check(array):
+        return False
+    cdef cnp.ndarray a = <cnp.ndarray>array
+    if cnp.PyArray_TYPE(a) != type_num or cnp.PyArray_NDIM(a) != len(shape):
+        return False
+    for i in range(cnp.PyArray_NDIM(a)):
+        if cnp.PyArray_DIM(a, i) != <int64_t>shape[i]:
+            return False
+    return cnp.PyArray_ISCARRAY_RO(a)
+
+
+cdef frnn_view view_of(const Span *array, int64_t item, int64_t offset, bint batch_first):
+    """A (batch, time, features) or (time, batch, features) array from a feature on."""
+    cdef frnn_view view
+    view.data = NULL if array.data == NULL else array.data + offset * item
+    view.batch_stride = array.stride[0 if batch_first else 1]
+    view.time_stride = array.stride[1 if batch_first else 0]
+    return view
 
 
 # --- NumPy's BLAS as a provider of products -----------------------------------------------------
@@ -201,193 +292,327 @@ cdef frnn_status numpy_gemm(void *context, frnn_dtype dtype, int64_t m, int64_t 
         return FRNN_GEMM_FAILED
 
 
-# --- A layer in one direction -------------------------------------------------------------------
+# --- A layer ------------------------------------------------------------------------------------
+
+cdef enum:
+    DIRECTIONS = 2
+    STACK_BYTES = 16 * 1024 # of workspace, for calls that should not allocate
+
 
 cdef class Pack:
     """Packed weights of one layer and direction, for forward calls and, on request, backward ones.
 
     w_ih (G*H, I), w_hh (G*H, H), b_ih and b_hh (G*H) or None; C-contiguous, all of one dtype. They
-    are copied: later changes do not show.
+    are copied: later changes do not show. `gemm` is anything that stands for who does the products
+    over all steps, NumPy's BLAS if `numpy_gemm`; `serves` compares it.
     """
     cdef frnn_layer layer
     cdef Memory forward_pack
     cdef Memory backward_pack
-    cdef str format
+    cdef int type_num
+    cdef int64_t item
     cdef object w_ih  # a copy, where the provider is NumPy's BLAS
-    cdef Array w_ih_array
+    cdef const void *w_ih_data
+    cdef object gemm
+    cdef const char *isa
 
-    def __init__(self, str cell, w_ih, w_hh, b_ih, b_hh, bint backward, bint numpy_gemm):
+    def __init__(self, str cell, w_ih, w_hh, b_ih, b_hh, bint backward, bint numpy_gemm, gemm=None):
         cdef size_t size
-        cdef int64_t rows
-        self.format = "f" if w_ih.dtype == np.float32 else "d"
+        cdef Span w, r, b_x, b_h
+        self.gemm = gemm
+        self.isa = frnn_isa()
         self.layer.cell = CELLS[cell]
-        self.layer.dtype = FRNN_F32 if self.format == "f" else FRNN_F64
+        self.layer.dtype = FRNN_F32 if w_ih.dtype == np.float32 else FRNN_F64
+        self.type_num = cnp.NPY_FLOAT32 if self.layer.dtype == FRNN_F32 else cnp.NPY_FLOAT64
+        self.item = <int64_t>frnn_itemsize(self.layer.dtype)
         self.layer.input_size = w_ih.shape[1]
         self.layer.hidden_size = w_hh.shape[1]
-        rows = frnn_gates(self.layer.cell) * self.layer.hidden_size
-        cdef Array w = state(w_ih, "w_ih", self.format, (rows, self.layer.input_size))
-        cdef Array r = state(w_hh, "w_hh", self.format, (rows, self.layer.hidden_size))
-        cdef Array b_x = state(b_ih, "b_ih", self.format, (rows,))
-        cdef Array b_h = state(b_hh, "b_hh", self.format, (rows,))
+        cdef int64_t rows = frnn_gates(self.layer.cell) * self.layer.hidden_size
+        cdef int64_t *w_shape = [rows, self.layer.input_size]
+        cdef int64_t *r_shape = [rows, self.layer.hidden_size]
+        span(&w, w_ih, b"w_ih", self.type_num, 2, w_shape, CONTIGUOUS)
+        span(&r, w_hh, b"w_hh", self.type_num, 2, r_shape, CONTIGUOUS)
+        span(&b_x, b_ih, b"b_ih", self.type_num, 1, &rows, CONTIGUOUS)
+        span(&b_h, b_hh, b"b_hh", self.type_num, 1, &rows, CONTIGUOUS)
+        cdef int threads = frnn_num_threads()
         check(frnn_pack_size(&self.layer, FRNN_PACK_FORWARD, &size))
         self.forward_pack = Memory(size)
         cdef void *to = self.forward_pack.data
         cdef frnn_status status
         with nogil:
-            status = frnn_pack(&self.layer, FRNN_PACK_FORWARD, w.data, r.data, b_x.data, b_h.data, to)
+            status = frnn_pack(&self.layer, FRNN_PACK_FORWARD, w.data, r.data, b_x.data, b_h.data, to, threads)
         check(status)
         if backward:
             check(frnn_pack_size(&self.layer, FRNN_PACK_BACKWARD, &size))
             self.backward_pack = Memory(size)
             to = self.backward_pack.data
             with nogil:
-                status = frnn_pack(&self.layer, FRNN_PACK_BACKWARD, w.data, r.data, NULL, NULL, to)
+                status = frnn_pack(&self.layer, FRNN_PACK_BACKWARD, w.data, r.data, NULL, NULL, to, threads)
             check(status)
-        self.w_ih_array = Array(None, "w_ih", self.format, ())
+        self.w_ih_data = NULL
         if numpy_gemm:
-            self.w_ih = np.array(w_ih)
-            self.w_ih_array = state(self.w_ih, "w_ih", self.format, (rows, self.layer.input_size))
+            self.w_ih = np.array(w_ih, order="C")
+            self.w_ih_data = cnp.PyArray_DATA(<cnp.ndarray>self.w_ih)
+
+    def serves(self, bint backward, gemm):
+        """Whether it fits the instruction set in use, `gemm`, and a call of this kind."""
+        return self.isa == frnn_isa() and self.gemm is gemm and (not backward or self.backward_pack is not None)
 
 
 cdef class Tape:
-    """What BPTT needs of one forward call. It is consumed by `backward`."""
-    cdef Pack pack
-    cdef Memory memory
-    cdef Array x
-    cdef const int64_t[::1] lengths
+    """What BPTT needs of one layer's forward call. It is consumed by `backward`."""
+    cdef tuple packs
+    cdef list memories
+    cdef object x
+    cdef object lengths
+    cdef bint batch_first
+    cdef frnn_view x_view
+    cdef Span x_span
     cdef frnn_batch batch
+    cdef bint reverse
+
+    def sequence_shape(self):
+        """The axes of x but the last."""
+        return self.x.shape[:self.x.ndim - 1]
 
 
-cdef frnn_batch batch_of(x, const int64_t[::1] lengths, bint reverse) except *:
-    cdef frnn_batch batch
-    batch.batch = x.shape[0]
-    batch.time = x.shape[1]
+cdef int batch_of(frnn_batch *batch, object x, object lengths, bint batch_first) except -1:
+    """The batch of x (batch, time, features), time missing for a single step."""
+    cdef int step = cnp.PyArray_NDIM(<cnp.ndarray>x) == 2
+    cdef int first = 0 if batch_first or step else 1
+    batch.batch = cnp.PyArray_DIM(<cnp.ndarray>x, first)
+    batch.time = 1 if step else cnp.PyArray_DIM(<cnp.ndarray>x, 1 - first)
     batch.lengths = NULL
-    batch.reverse = reverse
     if lengths is not None:
-        if lengths.shape[0] != batch.batch:
-            raise ValueError(f"lengths: expected shape ({batch.batch},), got ({lengths.shape[0]},)")
-        batch.lengths = &lengths[0]
-    return batch
+        if lengths.dtype != np.int64 or not lengths.flags.c_contiguous or lengths.shape != (batch.batch,):
+            raise ValueError(f"lengths: expected int64 of shape ({batch.batch},), got {lengths.dtype} {lengths.shape}")
+        batch.lengths = <const int64_t *>cnp.PyArray_DATA(<cnp.ndarray>lengths)
+    return 0
 
 
-def forward(Pack pack not None, x, const int64_t[::1] lengths, bint reverse, h0, c0, y, h_n, c_n,
-            bint training):
-    """Run a layer in one direction over x (B, T, I), any strides but the last.
+cdef int sequence_span(Span *to, object array, const char *name, int type_num, const frnn_batch *batch, bint step,
+                       bint batch_first, int64_t features, int flags) except -1:
+    """Checks (batch, time, features), (time, batch, features) or a step's (batch, features)."""
+    cdef int64_t shape[3]
+    if step:
+        shape[0] = batch.batch
+        shape[1] = features
+        span(to, array, name, type_num, 2, shape, flags)
+        if not batch_first:
+            to.stride[1] = to.stride[0]
+        return 0
+    shape[0] = batch.batch if batch_first else batch.time
+    shape[1] = batch.time if batch_first else batch.batch
+    shape[2] = features
+    return span(to, array, name, type_num, 3, shape, flags)
 
-    lengths (B,) int64 or None; h0, c0 (B, H) or None for zeros; y (B, T, H) or None, h_n, c_n (B, H)
-    or None are written. Returns a Tape when training, else None.
+
+cdef int state_span(Span *to, object array, const char *name, Pack pack, const frnn_batch *batch,
+                    int64_t first, int count, int64_t layers, int flags) except -1:
+    """Checks (layers, B, H); the span has `count` layers of it, from `first` on."""
+    cdef int64_t *shape = [layers, batch.batch, pack.layer.hidden_size]
+    cdef int64_t bytes = batch.batch * pack.layer.hidden_size * pack.item
+    span(to, array, name, pack.type_num, 3, shape, flags | CONTIGUOUS)
+    if to.data != NULL:
+        to.data = to.low = to.data + first * bytes
+        to.high = to.low + count * bytes
+    return 0
+
+
+cdef inline char *at(const Span *array, int64_t bytes):
+    return NULL if array.data == NULL else array.data + bytes
+
+
+def forward(tuple packs not None, int64_t first, int64_t layers, x, lengths, bint reverse, bint batch_first,
+            h_0, c_0, y, h_n, c_n, bint training):
+    """Run one layer over x in one or two directions at once, one pack each; the second is the other way.
+
+    x is (B, T, I), (T, B, I) unless `batch_first`, or for one time step (B, I); any strides but the
+    last. lengths: (B,) int64 or None. y (B, T, D*H), or as x, or None, is written. h_0, c_0 (layers, B, H) or None
+    for zeros; h_n, c_n, likewise or None, are written; this layer's states begin at index `first`. h_n may be h_0, c_n c_0.
+    Returns a Tape when training, else None.
     """
-    cdef size_t size
-    cdef frnn_forward_args args
+    cdef size_t size, total = 0
+    cdef frnn_forward_args args[DIRECTIONS]
+    cdef void *workspaces[DIRECTIONS]
+    cdef size_t sizes[DIRECTIONS]
+    cdef char stack[STACK_BYTES]
     cdef frnn_status status
     cdef Tape tape = None
-    cdef Memory workspace
-    cdef list failure = []
+    cdef Memory memory
+    cdef Pack pack = packs[0] if packs else None
+    cdef int d, calls = <int>len(packs)
+    cdef list failure = None
     cdef frnn_provider provider
-    provider.gemm = numpy_gemm
-    provider.context = <void *>failure
-    cdef int64_t B = x.shape[0], T = x.shape[1], H = pack.layer.hidden_size
-    cdef str format = pack.format
-    cdef Array x_ = Array(x, "x", format, (B, T, pack.layer.input_size))
-    cdef Array y_ = Array(y, "y", format, (B, T, H), True)
-    cdef Array h0_ = state(h0, "h0", format, (B, H))
-    cdef Array c0_ = state(c0, "c0", format, (B, H))
-    cdef Array h_n_ = state(h_n, "h_n", format, (B, H), True)
-    cdef Array c_n_ = state(c_n, "c_n", format, (B, H), True)
-    apart((y_, h_n_, c_n_), (x_, h0_, c0_))
-    args.pack = pack.forward_pack.data
-    args.batch = batch_of(x, lengths, reverse)
-    args.x = x_.view()
-    args.h0 = h0_.data
-    args.c0 = c0_.data
-    args.y = y_.view()
-    args.h_n = h_n_.data
-    args.c_n = c_n_.data
-    args.tape = NULL
-    args.w_ih = pack.w_ih_array.data
-    args.provider = &provider if args.w_ih != NULL else NULL
-    args.threads = frnn_num_threads()
+    cdef frnn_batch batch
+    cdef Span written[3]
+    cdef Span read[3]
+    cdef int64_t I, H
+    cdef bint step = x.ndim == 2
+
+    if not 1 <= calls <= DIRECTIONS:
+        raise ValueError(f"packs: expected 1 or {DIRECTIONS}, got {calls}")
+    if not 0 <= first <= layers - calls:
+        raise ValueError(f"first: expected 0 to {layers - calls}, got {first}")
+    I = pack.layer.input_size
+    H = pack.layer.hidden_size
+    batch_of(&batch, x, lengths, batch_first)
+    sequence_span(&read[0], x, b"x", pack.type_num, &batch, step, batch_first, I, READ)
+    sequence_span(&written[0], y, b"y", pack.type_num, &batch, step, batch_first, calls * H, WRITTEN)
+    state_span(&read[1], h_0, b"h_0", pack, &batch, first, calls, layers, READ)
+    state_span(&read[2], c_0, b"c_0", pack, &batch, first, calls, layers, READ)
+    state_span(&written[1], h_n, b"h_n", pack, &batch, first, calls, layers, WRITTEN)
+    state_span(&written[2], c_n, b"c_n", pack, &batch, first, calls, layers, WRITTEN)
+    # A state may be updated in place.
+    if read[1].data == written[1].data:
+        read[1].high = read[1].low
+    if read[2].data == written[2].data:
+        read[2].high = read[2].low
+    apart(written, 3, read, 3)
+    if pack.w_ih_data != NULL:
+        failure = []
+        provider.gemm = numpy_gemm
+        provider.context = <void *>failure
     if training:
         tape = Tape.__new__(Tape)
-        check(frnn_tape_size(&pack.layer, &args.batch, &size))
-        tape.memory = Memory(size)
-        tape.pack = pack
-        tape.x = x_
+        tape.packs = packs
+        tape.memories = []
+        tape.x = x
         tape.lengths = lengths
-        tape.batch = args.batch
-        args.tape = tape.memory.data
-    check(frnn_forward_workspace(&args, &size))
-    workspace = Memory(size)
-    cdef void *room = workspace.data
+        tape.batch_first = batch_first
+        tape.reverse = reverse
+        tape.batch = batch
+        tape.x_span = read[0]
+        tape.x_view = view_of(&read[0], pack.item, 0, batch_first)
+    for d in range(calls):
+        pack = packs[d]
+        args[d].pack = pack.forward_pack.data
+        args[d].batch = batch
+        args[d].batch.reverse = reverse ^ (d == 1)
+        args[d].x = view_of(&read[0], pack.item, 0, batch_first)
+        args[d].y = view_of(&written[0], pack.item, d * H, batch_first)
+        size = d * batch.batch * H * pack.item
+        args[d].h0 = at(&read[1], size)
+        args[d].c0 = at(&read[2], size)
+        args[d].h_n = at(&written[1], size)
+        args[d].c_n = at(&written[2], size)
+        args[d].tape = NULL
+        args[d].w_ih = pack.w_ih_data
+        args[d].provider = NULL if failure is None else &provider
+        args[d].threads = frnn_num_threads()
+        if training:
+            check(frnn_tape_size(&pack.layer, &batch, &size))
+            memory = Memory(size)
+            tape.memories.append(memory)
+            args[d].tape = memory.data
+        check(frnn_forward_workspace(&args[d], &sizes[d]))
+        total += sizes[d]
+    cdef char *room = <char *>((<uintptr_t>stack + 63) // 64 * 64)
+    if total + 64 > STACK_BYTES:
+        memory = Memory(total)
+        room = <char *>memory.data
+    for d in range(calls):
+        workspaces[d] = room
+        room += sizes[d]
     with nogil:
-        status = frnn_forward(&args, room)
+        status = frnn_forward_each(args, workspaces, calls)
     if failure:
         raise failure[0]
     check(status)
     return tape
 
 
-def backward(Tape tape not None, dy, dh_n, dc_n, dx, dh0, dc0, dw_ih, dw_hh, db_ih, db_hh):
+def backward(Tape tape not None, int64_t first, int64_t layers, dy, dh_n, dc_n, tuple dx not None, dh_0, dc_0,
+             tuple gradients not None):
     """BPTT of the forward call that made the tape, which is consumed.
 
-    dy (B, T, H), dh_n, dc_n (B, H) are read, None for zeros; the others are written, None where not
-    wanted: dx (B, T, I), dh0, dc0 (B, H), dw_ih (G*H, I), dw_hh (G*H, H), db_ih, db_hh (G*H).
+    dy (B, T, D*H), dh_n, dc_n (layers, B, H) are read, None for zeros; the others are written, None where not wanted:
+    dx for each direction (B, T, I), dh_0, dc_0 (layers, B, H), and for each direction dw_ih (G*H, I), dw_hh (G*H, H),
+    db_ih, db_hh (G*H). Sequences are laid out as x was.
     """
-    cdef size_t size
-    cdef frnn_backward_args args
+    cdef size_t size, total = 0
+    cdef frnn_backward_args args[DIRECTIONS]
+    cdef void *workspaces[DIRECTIONS]
+    cdef size_t sizes[DIRECTIONS]
+    cdef char stack[STACK_BYTES]
     cdef frnn_status status
-    cdef Memory workspace
-    cdef list failure = []
-    cdef frnn_provider provider
-    provider.gemm = numpy_gemm
-    provider.context = <void *>failure
-    cdef Pack pack = tape.pack
+    cdef list failure = None, memories
     cdef Memory memory
+    cdef frnn_provider provider
+    cdef Pack pack = tape.packs[0]
+    cdef int d, calls = <int>len(tape.packs)
+    cdef Span written[2 + 5 * DIRECTIONS]
+    cdef Span *mine
+    cdef Span read[4]
     if pack.backward_pack is None:
         raise ValueError("the tape's pack was made without backward=True")
-    cdef str format = pack.format
-    cdef int64_t B = tape.batch.batch, T = tape.batch.time
+    if not 0 <= first <= layers - calls:
+        raise ValueError(f"first: expected 0 to {layers - calls}, got {first}")
+    if len(dx) != calls or len(gradients) != calls:
+        raise ValueError(f"dx, gradients: expected {calls} of each, got {len(dx)} and {len(gradients)}")
     cdef int64_t H = pack.layer.hidden_size, I = pack.layer.input_size
     cdef int64_t rows = frnn_gates(pack.layer.cell) * H
-    cdef Array dy_ = Array(dy, "dy", format, (B, T, H))
-    cdef Array dh_n_ = state(dh_n, "dh_n", format, (B, H))
-    cdef Array dc_n_ = state(dc_n, "dc_n", format, (B, H))
-    cdef Array dx_ = Array(dx, "dx", format, (B, T, I), True)
-    cdef Array dh0_ = state(dh0, "dh0", format, (B, H), True)
-    cdef Array dc0_ = state(dc0, "dc0", format, (B, H), True)
-    cdef Array dw_ih_ = state(dw_ih, "dw_ih", format, (rows, I), True)
-    cdef Array dw_hh_ = state(dw_hh, "dw_hh", format, (rows, H), True)
-    cdef Array db_ih_ = state(db_ih, "db_ih", format, (rows,), True)
-    cdef Array db_hh_ = state(db_hh, "db_hh", format, (rows,), True)
-    apart((dx_, dh0_, dc0_, dw_ih_, dw_hh_, db_ih_, db_hh_), (tape.x, dy_, dh_n_, dc_n_))
+    cdef int64_t *w_shape = [rows, I]
+    cdef int64_t *r_shape = [rows, H]
+    cdef bint step = tape.x.ndim == 2
+    read[0] = tape.x_span
+    sequence_span(&read[1], dy, b"dy", pack.type_num, &tape.batch, step, tape.batch_first, calls * H, READ)
+    state_span(&read[2], dh_n, b"dh_n", pack, &tape.batch, first, calls, layers, READ)
+    state_span(&read[3], dc_n, b"dc_n", pack, &tape.batch, first, calls, layers, READ)
+    state_span(&written[0], dh_0, b"dh_0", pack, &tape.batch, first, calls, layers, WRITTEN)
+    state_span(&written[1], dc_0, b"dc_0", pack, &tape.batch, first, calls, layers, WRITTEN)
+    for d in range(calls):
+        mine = &written[2 + 5 * d]
+        dw_ih, dw_hh, db_ih, db_hh = gradients[d]
+        sequence_span(&mine[0], dx[d], b"dx", pack.type_num, &tape.batch, step, tape.batch_first, I, WRITTEN)
+        span(&mine[1], dw_ih, b"dw_ih", pack.type_num, 2, w_shape, WRITTEN | CONTIGUOUS)
+        span(&mine[2], dw_hh, b"dw_hh", pack.type_num, 2, r_shape, WRITTEN | CONTIGUOUS)
+        span(&mine[3], db_ih, b"db_ih", pack.type_num, 1, &rows, WRITTEN | CONTIGUOUS)
+        span(&mine[4], db_hh, b"db_hh", pack.type_num, 1, &rows, WRITTEN | CONTIGUOUS)
+    apart(written, 2 + 5 * calls, read, 4)
     with cython.critical_section(tape):
-        memory = tape.memory
-        tape.memory = None
-    if memory is None:
+        memories = tape.memories
+        tape.memories = None
+    if memories is None:
         raise RuntimeError("the tape has been consumed by an earlier backward call")
-    args.pack = pack.backward_pack.data
-    args.batch = tape.batch
-    args.x = tape.x.view()
-    args.tape = memory.data
-    args.dy = dy_.view()
-    args.dh_n = dh_n_.data
-    args.dc_n = dc_n_.data
-    args.dx = dx_.view()
-    args.dh0 = dh0_.data
-    args.dc0 = dc0_.data
-    args.dw_ih = dw_ih_.data
-    args.dw_hh = dw_hh_.data
-    args.db_ih = db_ih_.data
-    args.db_hh = db_hh_.data
-    args.w_ih = pack.w_ih_array.data
-    args.provider = &provider if args.w_ih != NULL else NULL
-    args.threads = frnn_num_threads()
-    check(frnn_backward_workspace(&args, &size))
-    workspace = Memory(size)
-    cdef void *room = workspace.data
+    if pack.w_ih_data != NULL:
+        failure = []
+        provider.gemm = numpy_gemm
+        provider.context = <void *>failure
+    for d in range(calls):
+        pack = tape.packs[d]
+        mine = &written[2 + 5 * d]
+        memory = memories[d]
+        args[d].pack = pack.backward_pack.data
+        args[d].batch = tape.batch
+        args[d].batch.reverse = tape.reverse ^ (d == 1)
+        args[d].x = tape.x_view
+        args[d].tape = memory.data
+        args[d].dy = view_of(&read[1], pack.item, d * H, tape.batch_first)
+        size = d * tape.batch.batch * H * pack.item
+        args[d].dh_n = at(&read[2], size)
+        args[d].dc_n = at(&read[3], size)
+        args[d].dx = view_of(&mine[0], pack.item, 0, tape.batch_first)
+        args[d].dh0 = at(&written[0], size)
+        args[d].dc0 = at(&written[1], size)
+        args[d].dw_ih = mine[1].data
+        args[d].dw_hh = mine[2].data
+        args[d].db_ih = mine[3].data
+        args[d].db_hh = mine[4].data
+        args[d].w_ih = pack.w_ih_data
+        args[d].provider = NULL if failure is None else &provider
+        args[d].threads = frnn_num_threads()
+        check(frnn_backward_workspace(&args[d], &sizes[d]))
+        total += sizes[d]
+    cdef char *room = <char *>((<uintptr_t>stack + 63) // 64 * 64)
+    if total + 64 > STACK_BYTES:
+        memory = Memory(total)
+        room = <char *>memory.data
+    for d in range(calls):
+        workspaces[d] = room
+        room += sizes[d]
     with nogil:
-        status = frnn_backward(&args, room)
+        status = frnn_backward_each(args, workspaces, calls)
     if failure:
         raise failure[0]
     check(status)
@@ -413,35 +638,40 @@ def matmul(a, b):
         return np.zeros((m, n), a.dtype)
     cdef bint transpose_b = not b.flags.c_contiguous and b.T.flags.c_contiguous
     cdef bint transpose_a = not transpose_b and not a.flags.c_contiguous and a.T.flags.c_contiguous
-    cdef str format = "f" if a.dtype == np.float32 else "d"
-    cdef frnn_dtype dtype = FRNN_F32 if format == "f" else FRNN_F64
+    cdef frnn_dtype dtype = FRNN_F32 if a.dtype == np.float32 else FRNN_F64
+    cdef int type_num = cnp.NPY_FLOAT32 if dtype == FRNN_F32 else cnp.NPY_FLOAT64
     a = np.ascontiguousarray(a.T if transpose_a else a)
     b = np.ascontiguousarray(b.T if transpose_b else b)
-    c = np.empty((m, n), a.dtype)
-    cdef Array a_ = Array(a, "a", format, (k, m) if transpose_a else (m, k))
-    cdef Array b_ = Array(b, "b", format, (n, k) if transpose_b else (k, n))
-    cdef Array c_ = Array(c, "c", format, (m, n), True)
+    cdef int64_t *a_shape = [k if transpose_a else m, m if transpose_a else k]
+    cdef int64_t *b_shape = [n if transpose_b else k, k if transpose_b else n]
+    cdef cnp.npy_intp *c_shape = [m, n]
+    cdef Span a_, b_
+    span(&a_, a, b"a", type_num, 2, a_shape, CONTIGUOUS)
+    span(&b_, b, b"b", type_num, 2, b_shape, CONTIGUOUS)
+    c = empty_array(2, c_shape, type_num)
+    cdef void *to = cnp.PyArray_DATA(<cnp.ndarray>c)
     cdef int threads = frnn_num_threads()
     check(frnn_matmul_workspace(dtype, m, n, k, threads, &size))
     cdef Memory workspace = Memory(size)
     cdef void *room = workspace.data
     with nogil:
         status = frnn_matmul(dtype, m, n, k, a_.data, m if transpose_a else k, transpose_a,
-                             b_.data, k if transpose_b else n, transpose_b, c_.data, n, threads, room)
+                             b_.data, k if transpose_b else n, transpose_b, to, n, threads, room)
     check(status)
     return c
 
 
 cdef map_(frnn_function function, x):
     x = np.ascontiguousarray(x)
-    cdef str format = "f" if x.dtype == np.float32 else "d"
-    cdef Array x_ = Array(x.ravel(), "x", format, (x.size,))
-    y = np.empty_like(x)
-    cdef Array y_ = Array(y.reshape(-1), "y", format, (x.size,), True)
+    cdef frnn_dtype dtype = FRNN_F32 if x.dtype == np.float32 else FRNN_F64
     cdef int64_t n = x.size
+    cdef Span x_
+    span(&x_, x.reshape(-1), b"x", cnp.NPY_FLOAT32 if dtype == FRNN_F32 else cnp.NPY_FLOAT64, 1, &n, READ)
+    y = np.empty_like(x)
+    cdef void *to = cnp.PyArray_DATA(<cnp.ndarray>y)
     cdef frnn_status status
     with nogil:
-        status = frnn_map(function, FRNN_F32 if x_.item == 4 else FRNN_F64, n, x_.data, y_.data)
+        status = frnn_map(function, dtype, n, x_.data, to)
     check(status)
     return y
 

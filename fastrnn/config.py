@@ -44,6 +44,11 @@ def gemm() -> str:
     return _gemm or default_gemm(_core.isa())
 
 
+def chosen_gemm() -> str | None:
+    """The provider that was asked for, None for the instruction set's default."""
+    return _gemm
+
+
 @contextmanager
 def using(isa: str | None = None, gemm: str | None = None) -> Iterator[None]:
     """Run with another instruction set or provider (for tests and benchmarks; process-wide).

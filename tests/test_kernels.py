@@ -93,8 +93,8 @@ def by_kernels(case: Case, gemm: str = "native", training: bool = True) -> dict[
     lengths = None if case.lengths is None else case.lengths.astype(np.int64)
     out = {"y": empty(B, T, H), "h_n": empty(B, H), "c_n": empty(B, H) if lstm else None}
     tape = _core.forward(
-        pack, g["x"], lengths, case.reverse, g["h0"], g["c0"], out["y"], out["h_n"], out["c_n"],
-        training,
+        (pack,), 0, 1, g["x"], lengths, case.reverse, True, one_layer(g["h0"]), one_layer(g["c0"]),
+        out["y"], one_layer(out["h_n"]), one_layer(out["c_n"]), training,
     )  # fmt: skip
     if not training:
         return out
@@ -109,8 +109,17 @@ def by_kernels(case: Case, gemm: str = "native", training: bool = True) -> dict[
         "db_ih": empty(len(g["w_ih"])) if biased else None,
         "db_hh": empty(len(g["w_ih"])) if biased else None,
     }
-    _core.backward(tape, g["dy"], g["dh_n"], g["dc_n"], *grads.values())
+    _core.backward(
+        tape, 0, 1, g["dy"], one_layer(g["dh_n"]), one_layer(g["dc_n"]), (grads["dx"],),
+        one_layer(grads["dh0"]), one_layer(grads["dc0"]),
+        ((grads["dw_ih"], grads["dw_hh"], grads["db_ih"], grads["db_hh"]),),
+    )  # fmt: skip
     return {**out, **grads}
+
+
+def one_layer(state: Any) -> Any:
+    """A (B, H) state as (1, B, H)."""
+    return None if state is None else state[None]
 
 
 def assert_close(got: dict[str, Any], want: dict[str, Any]) -> None:
@@ -283,10 +292,16 @@ def test_denormals_are_flushed_and_the_callers_mode_kept(isa: str) -> None:
     weight, zero = np.eye(3, dtype=np.float32), np.zeros((3, 3), np.float32)
     pack = _core.Pack("rnn_relu", weight, zero, None, None, False, False)
     y = np.empty((1, 1, 3), np.float32)
-    _core.forward(pack, tiny[None], None, False, None, None, y, None, None, False)
+    run_forward(pack, tiny[None], y)
     if isa != "generic":
         assert not y.any()
     assert (tiny * np.float32(0.5) != 0).all(), "the caller's floating-point mode was changed"
+
+
+def run_forward(pack: Any, x: Any, y: Any, **changed: Any) -> Any:
+    a = {"lengths": None, "h_0": None, "h_n": None, "training": False, **changed}
+    return _core.forward((pack,), 0, 1, x, a["lengths"], False, True, a["h_0"], None, y, a["h_n"],
+                         None, a["training"])  # fmt: skip
 
 
 # --- The seam's checks --------------------------------------------------------------------------
@@ -299,19 +314,23 @@ def test_the_seam_refuses_what_does_not_fit(rng: Any) -> None:
     y = np.empty((2, 3, 5), np.float32)
 
     def run(**changed: Any) -> Any:
-        a = {"x": g["x"], "lengths": None, "h0": None, "y": y, "h_n": None, **changed}
-        return _core.forward(pack, a["x"], a["lengths"], False, a["h0"], None, a["y"], a["h_n"],
-                             None, True)  # fmt: skip
+        return run_forward(pack, **{"x": g["x"], "y": y, "training": True, **changed})
 
-    with pytest.raises(ValueError, match=r"x: expected shape \(2, 3, 4\), got \(2, 3, 5\)"):
+    with pytest.raises(ValueError, match=r"x: expected \(2, 3, 4\), got \(2, 3, 5\)"):
         run(x=np.zeros((2, 3, 5), np.float32))
     with pytest.raises(TypeError, match="x: expected float32, got float64"):
         run(x=g["x"].astype(np.float64))
+    with pytest.raises(TypeError, match="y: expected an array of float32, got list"):
+        run(y=[0.0])
     with pytest.raises(ValueError, match="x: expected the last axis to be contiguous"):
         run(x=np.zeros((2, 3, 8), np.float32)[:, :, ::2])
-    with pytest.raises(ValueError, match="h0: expected a C-contiguous array"):
-        run(h0=np.zeros((2, 10), np.float32)[:, :5])
-    with pytest.raises(ValueError, match=r"lengths: expected shape \(2,\), got \(3,\)"):
+    with pytest.raises(ValueError, match="x: expected aligned values in native byte order"):
+        run(x=np.zeros(97, np.uint8)[1:].view(np.float32).reshape(2, 3, 4))
+    with pytest.raises(ValueError, match="h_0: expected a C-contiguous array"):
+        run(h_0=np.zeros((1, 2, 10), np.float32)[:, :, :5])
+    with pytest.raises(
+        ValueError, match=r"lengths: expected int64 of shape \(2,\), got int64 \(3,\)"
+    ):
         run(lengths=np.zeros(3, np.int64))
     with pytest.raises(ValueError, match="bad argument"):
         run(lengths=np.array([1, 4]))
@@ -322,7 +341,7 @@ def test_the_seam_refuses_what_does_not_fit(rng: Any) -> None:
     shared = np.zeros((2, 3, 5), np.float32)
     with pytest.raises(ValueError, match="y: expected memory of its own, got some of x's"):
         run(x=shared[:, :, :4], y=shared)
-    with pytest.raises(ValueError, match=r"w_hh: expected shape"):
+    with pytest.raises(ValueError, match=r"w_hh: expected \(15, 5\), got \(4, 5\)"):
         _core.Pack("gru", g["w_ih"], g["w_hh"][:4].copy(), None, None, True, False)
 
 
@@ -331,11 +350,13 @@ def test_a_tape_serves_once(rng: Any) -> None:
     g = case.given
     pack = _core.Pack("lstm", g["w_ih"], g["w_hh"], None, None, True, False)
     y = np.empty((2, 3, 5), np.float32)
-    tape = _core.forward(pack, g["x"], None, False, None, None, y, None, None, True)
-    assert tape is not None
-    _core.backward(tape, g["dy"], *[None] * 9)
+    tape = run_forward(pack, g["x"], y, training=True)
+    nothing = [None, None, (None,), None, None, ((None,) * 4,)]
+    _core.backward(tape, 0, 1, g["dy"], *nothing)
     with pytest.raises(RuntimeError, match="consumed"):
-        _core.backward(tape, g["dy"], *[None] * 9)
+        _core.backward(tape, 0, 1, g["dy"], *nothing)
+    with pytest.raises(ValueError, match="first: expected 0 to 0, got 1"):
+        _core.backward(tape, 1, 1, g["dy"], *nothing)
 
 
 @pytest.mark.parametrize(

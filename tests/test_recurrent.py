@@ -434,3 +434,39 @@ def test_config_makes_the_same_layer(rng: Any) -> None:
     x = normal(rng, 2, 3, 3)
     np.testing.assert_array_equal(layer(x)[0], again(x)[0])
     assert layer.output_shape((None, 7, 3)) == (None, 7, 8)
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+@pytest.mark.parametrize("cell", [fr.RNN, fr.GRU, fr.LSTM])
+def test_a_step_into_given_arrays(cell: Any, layers: int, rng: Any) -> None:
+    layer = cell(4, 5, layers, seed=0)
+    x = rng.standard_normal((6, 2, 4)).astype(np.float32)
+    state = given = layer.initial_state(2)
+    y = np.full((2, 5), np.nan, np.float32)
+    for x_t in x:
+        wanted, state = layer.step(x_t, state)
+        got, after = layer.step(x_t, given, out=(y, given))  # the state in place
+        assert got is y and after is given
+        assert y.tobytes() == wanted.tobytes()
+        for a, b in zip(np.atleast_1d(given), np.atleast_1d(state), strict=True):
+            assert a.tobytes() == b.tobytes()
+    new_y, after = layer.step(x[0], given, out=(None, given))
+    assert new_y is not y and after is given
+    y_again, new = layer.step(x[0], given, out=(y, None))
+    assert y_again is y and new is not given
+
+
+def test_a_step_refuses_what_it_cannot_write(rng: Any) -> None:
+    layer = fr.GRU(4, 5, seed=0)
+    x, h = np.zeros((2, 4), np.float32), np.zeros((1, 2, 5), np.float32)
+    with pytest.raises(ValueError, match=r"y: expected \(2, 5\), got \(2, 4\)"):
+        layer.step(x, h, out=(np.zeros((2, 4), np.float32), h))
+    with pytest.raises(TypeError, match="h_n: expected float32, got float64"):
+        layer.step(x, h, out=(None, np.zeros((1, 2, 5))))
+    with pytest.raises(ValueError, match="y: expected memory of its own, got some of h_n's"):
+        layer.step(x, h, out=(h[0], h))
+    with pytest.raises(ValueError, match="h_n: expected memory of its own, got some of h_0's"):
+        wide = np.zeros((1, 3, 5), np.float32)
+        layer.step(x, wide[:, :2], out=(None, wide[:, 1:]))
+    with pytest.raises(TypeError, match=r"out: expected \(y, state\), got ndarray"):
+        layer.step(x, h, out=h)

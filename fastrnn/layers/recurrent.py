@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -19,12 +19,19 @@ from fastrnn.layers.base import (
     check_seed,
     check_size,
 )
-from fastrnn.layers.call import Call
+from fastrnn.layers.call import forward
 from fastrnn.parameter import Array, Parameter, uniform
 
 RecurrentPullback = Callable[..., tuple[Array, Any]]
 
 _MAX_LAYERS = 1000
+
+
+class _Packed(NamedTuple):
+    """A layer's packs by direction, and the versions of the parameters that they were made from."""
+
+    packs: tuple[_core.Pack, ...]
+    versions: list[tuple[Parameter, int]]
 
 
 class Recurrent(Layer):
@@ -74,7 +81,11 @@ class Recurrent(Layer):
         self.dtype = check_dtype(dtype)
         self.seed = check_seed(seed)
         self.directions = 2 if bidirectional else 1
-        self._packs: dict[int, tuple[tuple[object, ...], _core.Pack]] = {}
+        self.double = self.dtype == np.float64
+        axes = "(batch, time, {})" if batch_first else "(time, batch, {})"
+        self.input_axes = axes.format(self.input_size)
+        self.step_axes = f"(batch, {self.input_size})"
+        self._packs: dict[int, _Packed] = {}
         self._make_parameters()
         self._entropy = np.random.SeedSequence(self.seed).entropy
         self._training_calls = itertools.count()  # a dropout mask of its own for each
@@ -100,20 +111,34 @@ class Recurrent(Layer):
             for name, shape in zip(self.names(index), shapes, strict=False):
                 self._parameters[name] = Parameter(uniform(shape, bound, self.dtype, rng))
 
-    def pack(self, index: int, training: bool) -> _core.Pack:
-        """The packed weights of one layer and direction, cached on their versions."""
-        parameters = [self._parameters[name] for name in self.names(index)]
-        gemm = config.gemm()
-        versions = (*(p.version for p in parameters), _core.isa(), gemm)
-        cached = self._packs.get(index)
-        # A pack with a backward half serves both kinds of calls.
-        if cached and cached[0][1:] == versions and cached[0][0] >= training:  # type: ignore[operator]
-            return cached[1]
-        w_ih, w_hh, *biases = [p.data for p in parameters]
-        b_ih, b_hh = [*biases, None, None][:2]
-        pack = _core.Pack(self._cell(), w_ih, w_hh, b_ih, b_hh, training, gemm == "numpy")
-        self._packs[index] = ((training, *versions), pack)
-        return pack
+    def weights(self, layer: int) -> list[list[Parameter]]:
+        """One layer's parameters by direction: w_ih, w_hh, and what biases there are."""
+        indices = range(layer * self.directions, (layer + 1) * self.directions)
+        return [[self._parameters[name] for name in self.names(i)] for i in indices]
+
+    def packs(self, layer: int, training: bool) -> tuple[_core.Pack, ...]:
+        """One layer's packed weights by direction, cached on the parameters' versions."""
+        cached = self._packs.get(layer)
+        if cached is not None and cached.packs[0].serves(training, config.chosen_gemm()):
+            for parameter, version in cached.versions:
+                if parameter.version != version:
+                    break
+            else:
+                return cached.packs
+        weights = self.weights(layer)
+        # Before the values are read: who writes meanwhile makes this pack an old one.
+        versions = [(p, p.version) for direction in weights for p in direction]
+        packs = []
+        for w_ih, w_hh, *biases in ([p.data for p in direction] for direction in weights):
+            b_ih, b_hh = [*biases, None, None][:2]
+            packs.append(
+                _core.Pack(
+                    self._cell(), w_ih, w_hh, b_ih, b_hh, training,
+                    config.gemm() == "numpy", config.chosen_gemm(),
+                )
+            )  # fmt: skip
+        self._packs[layer] = _Packed(tuple(packs), versions)
+        return tuple(packs)
 
     def _cell(self) -> str:
         raise NotImplementedError
@@ -147,7 +172,8 @@ class Recurrent(Layer):
         ``return_sequences=False`` (batch, D * hidden_size), the last layer's final h, directions
         side by side; the state is each row's own last. LSTM's state is ``(h, c)``, others' is h.
         """
-        return Call(self, x, state, lengths, training=False).result
+        output, state, _ = forward(self, x, state, lengths, training=False)
+        return output, state
 
     def vjp(
         self, x: Array, state: Any = None, lengths: ArrayLike | None = None
@@ -158,21 +184,46 @@ class Recurrent(Layer):
         initial state, and adds to the parameters' ``.grad``. Each of doutput and dstate's parts may
         be None for zeros. It may be called once, and `x` must not change before.
         """
-        call = Call(self, x, state, lengths, training=True)
-        result = call.result
-        del call.result  # the pullback must not keep what it does not need
-        return result, call.pullback
+        output, state, pullback = forward(self, x, state, lengths, training=True)
+        assert pullback is not None
+        return (output, state), pullback
 
-    def step(self, x: Array, state: Any = None) -> tuple[Array, Any]:
+    def step(
+        self, x: Array, state: Any = None, out: tuple[Array | None, Any] | None = None
+    ) -> tuple[Array, Any]:
         """One time step: x (batch, input_size) to ``(y, state)``, y (batch, hidden_size).
 
-        Has the same bits as a whole sequence. Raises ValueError for a bidirectional layer.
+        Has the same bits as a whole sequence. With ``out=(y, state)`` results are written there and
+        nothing is allocated; either may be None for a new one, and this state may be the one that
+        is given, to be updated in place. Raises ValueError for a bidirectional layer.
         """
         if self.bidirectional:
             raise ValueError("step: a bidirectional layer needs the whole sequence")
-        x = check_input(x, (None, self.input_size), self.dtype, f"(batch, {self.input_size})")
-        call = Call(self, x[:, None] if self.batch_first else x[None], state, None, training=False)
-        return call.last_output(), call.result[1]
+        x = check_input(x, (None, self.input_size), self.dtype, self.step_axes)
+        if not _core.walkable(x):
+            x = x.copy()
+        batch = len(x)
+        h_0, c_0 = self.split_state(state, batch)
+        if out is not None and not (isinstance(out, tuple | list) and len(out) == 2):
+            raise TypeError(f"out: expected (y, state), got {type(out).__name__}")
+        y, new = out or (None, None)
+        if new is None:
+            shape = (self.num_layers, batch, self.hidden_size)
+            h_n = _core.empty(shape, self.double)
+            c_n = _core.empty(shape, self.double) if self.has_c else None
+            new = (h_n, c_n) if self.has_c else h_n
+        else:
+            h_n, c_n = new if self.has_c else (new, None)
+        if y is None:
+            y = _core.empty((batch, self.hidden_size), self.double)
+        last = self.num_layers - 1
+        for k in range(self.num_layers):
+            packs = self.packs(k, False)
+            _core.forward(packs, k, self.num_layers, x, None, False, True, h_0, c_0,
+                          y if k == last else None, h_n, c_n, False)  # fmt: skip
+            if k < last:
+                x = h_n[k]
+        return y, new
 
     def initial_state(self, batch: int = 1) -> Any:
         """Zeros: h, for LSTM (h, c), each (num_layers * D, batch, hidden_size)."""
@@ -192,16 +243,17 @@ class Recurrent(Layer):
         if state is None:
             return None, None
         parts = state if self.has_c else (state,)
+        shape = self.state_shape(batch)
         if not isinstance(parts, tuple | list) or len(parts) != 1 + self.has_c:
             raise TypeError(f"state: expected ({names[0]}, {names[1]}), got {type(state).__name__}")
         checked: list[Array | None] = []
         for name, part in zip(names, parts, strict=False):
-            if part is None:
-                checked.append(None)
+            if part is None or _core.matches(part, shape, self.double):
+                checked.append(part)
                 continue
             array = np.asarray(part)
-            if array.shape != self.state_shape(batch):
-                raise ValueError(f"{name}: expected {self.state_shape(batch)}, got {array.shape}")
+            if array.shape != shape:
+                raise ValueError(f"{name}: expected {shape}, got {array.shape}")
             if array.dtype != self.dtype:
                 raise TypeError(
                     f"{name}: expected {self.dtype}, got {array.dtype}; "

@@ -98,7 +98,7 @@ static inline memory pack_new(const problem *p, const options *o, array *arrays,
     EXPECT(FRNN_OK, frnn_pack_size(&layer, kind, &bytes));
     memory pack = memory_new(bytes, 0);
     EXPECT(FRNN_OK, frnn_pack(&layer, kind, arrays[W_IH].data, arrays[W_HH].data, arrays[B_IH].data,
-                              arrays[B_HH].data, pack.data));
+                              arrays[B_HH].data, pack.data, 1));
     return pack;
 }
 

@@ -91,11 +91,11 @@ static void check_calls(void) {
     memory forward_pack = memory_new(ENOUGH, 0), backward_pack = memory_new(ENOUGH, 0);
     memory tape = memory_new(ENOUGH, 0), scratch = memory_new(ENOUGH, 0);
     void *const workspace = scratch.data;
-    EXPECT(FRNN_BAD_ARGUMENT, frnn_pack(&layer, FRNN_PACK_FORWARD, NULL, zeros, zeros, zeros, workspace));
-    EXPECT(FRNN_BAD_ARGUMENT, frnn_pack(&layer, FRNN_PACK_FORWARD, zeros, NULL, zeros, zeros, workspace));
-    EXPECT(FRNN_BAD_ARGUMENT, frnn_pack(&layer, FRNN_PACK_FORWARD, zeros, zeros, zeros, zeros, NULL));
-    EXPECT(FRNN_OK, frnn_pack(&layer, FRNN_PACK_FORWARD, zeros, zeros, NULL, NULL, forward_pack.data));
-    EXPECT(FRNN_OK, frnn_pack(&layer, FRNN_PACK_BACKWARD, zeros, zeros, NULL, NULL, backward_pack.data));
+    EXPECT(FRNN_BAD_ARGUMENT, frnn_pack(&layer, FRNN_PACK_FORWARD, NULL, zeros, zeros, zeros, workspace, 1));
+    EXPECT(FRNN_BAD_ARGUMENT, frnn_pack(&layer, FRNN_PACK_FORWARD, zeros, NULL, zeros, zeros, workspace, 1));
+    EXPECT(FRNN_BAD_ARGUMENT, frnn_pack(&layer, FRNN_PACK_FORWARD, zeros, zeros, zeros, zeros, NULL, 1));
+    EXPECT(FRNN_OK, frnn_pack(&layer, FRNN_PACK_FORWARD, zeros, zeros, NULL, NULL, forward_pack.data, 1));
+    EXPECT(FRNN_OK, frnn_pack(&layer, FRNN_PACK_BACKWARD, zeros, zeros, NULL, NULL, backward_pack.data, 1));
     {
         const frnn_forward_args good = {.pack = forward_pack.data,
                                         .batch = {2, 3, NULL, 0},
@@ -153,7 +153,7 @@ static void check_failing_provider(void) {
                                          .w_ih = zeros,
                                          .threads = 1};
     for (int kind = 0; kind < 2; kind++) {
-        EXPECT(FRNN_OK, frnn_pack(&layer, (frnn_pack_kind)kind, zeros, zeros, NULL, NULL, pack.data));
+        EXPECT(FRNN_OK, frnn_pack(&layer, (frnn_pack_kind)kind, zeros, zeros, NULL, NULL, pack.data, 1));
         EXPECT(FRNN_OK,
                kind ? frnn_backward_workspace(&backward, &bytes) : frnn_forward_workspace(&forward, &bytes));
         CHECK(bytes <= workspace.bytes, "a workspace of %zu bytes", bytes);
