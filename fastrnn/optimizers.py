@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, TypedDict, Unpack
+from contextlib import ExitStack
+from typing import Any, ClassVar, NamedTuple, TypedDict, Unpack
 
 import numpy as np
 
+from fastrnn import _core
 from fastrnn.parameter import Array, Parameter
-
-# Parameters are updated in blocks of this many values, so that the scratch is small and a block
-# and its state stay in cache through all passes of a rule.
-BLOCK = 32768
-
-# From a block of gradient, and memory for a clipped one, to the block that is to be used.
-ClipBlock = Callable[[Array, Array], Array]
 
 
 class Clip(TypedDict, total=False):
@@ -26,8 +21,19 @@ class Clip(TypedDict, total=False):
     global_clipnorm: float | None
 
 
+class Rule(NamedTuple):
+    """One step's rule and its numbers, as `frnn_optimizer` in csrc/fastrnn.h has them."""
+
+    kind: int
+    learning_rate: float
+    momentum: float = 0.0
+    decay: float = 0.0
+    epsilon: float = 0.0
+    nesterov: bool = False
+
+
 class Optimizer:
-    """Base of the optimizers; a subclass names its state in `_slots` and its rule in `_update`.
+    """Base of the optimizers; a subclass names its state in `_slots` and its rule in `_rule`.
 
     Gradients are clipped, if at all, on their way into the rule; ``.grad`` stays as it is.
     `clipvalue` limits each value, `clipnorm` the norm of each parameter's gradient,
@@ -53,7 +59,6 @@ class Optimizer:
         self.iterations = 0
         self._slots: tuple[str, ...] = ()
         self._state: dict[str, tuple[Array, ...]] = {}
-        self._scratch: dict[np.dtype, Array] = {}
 
     @property
     def learning_rate(self) -> float:
@@ -74,38 +79,34 @@ class Optimizer:
         if not grads:
             raise ValueError("parameters: expected a gradient, but none has one; call a pullback")
         states = {name: self._state_of(name, parameters[name]) for name in grads}
-        clip = self._clipping(grads)
+        scales = self._scales(grads)
         self.iterations += 1
-        for name, grad in grads.items():
-            if "clipnorm" in self._clip:
-                clip = _scaling(self._clip["clipnorm"], _norm({name: grad}))
-            with parameters[name].writing() as data:
-                self._update_blocks(data.reshape(-1), grad.reshape(-1), states[name], clip)
+        limit = self._clip.get("clipvalue", math.inf)
+        with ExitStack() as stack:
+            for names in _by_dtype(grads):
+                updates = []
+                for name in names:
+                    data = stack.enter_context(parameters[name].writing())
+                    slots = dict(zip(self._slots, map(_flat, states[name]), strict=True))
+                    momentum, velocity = slots.get("momentum"), slots.get("velocity")
+                    updates.append(
+                        (_flat(data), _flat(grads[name]), scales[name], momentum, velocity)
+                    )
+                _core.update(*self._rule(), limit, updates)
         self._state.update(states)
 
-    def _update_blocks(
-        self, data: Array, grad: Array, state: tuple[Array, ...], clip: ClipBlock
-    ) -> None:
-        if data.dtype not in self._scratch:
-            self._scratch[data.dtype] = np.empty((2, BLOCK), data.dtype)
-        scratch, clipped = self._scratch[data.dtype]
-        for start in range(0, data.size, BLOCK):
-            part = slice(start, start + BLOCK)
-            block = data[part]
-            g = clip(grad[part], clipped[: block.size])
-            self._update(block, g, scratch[: block.size], *(s.reshape(-1)[part] for s in state))
-
-    def _update(self, w: Array, g: Array, scratch: Array, *state: Array) -> None:
-        """Overwrite `w` and `state`, given the gradient `g`, which must not be written."""
+    def _rule(self) -> Rule:
+        """What this step does to every parameter."""
         raise NotImplementedError
 
-    def _clipping(self, grads: Mapping[str, Array]) -> ClipBlock:
-        if "clipvalue" in self._clip:
-            limit = self._clip["clipvalue"]
-            return lambda g, out: np.clip(g, -limit, limit, out=out)
+    def _scales(self, grads: Mapping[str, Array]) -> dict[str, float]:
+        """What clipping by a norm makes of each gradient: a factor."""
+        if "clipnorm" in self._clip:
+            limit = self._clip["clipnorm"]
+            return {name: _scale(limit, _norm({name: grad})) for name, grad in grads.items()}
         if "global_clipnorm" in self._clip:
-            return _scaling(self._clip["global_clipnorm"], _norm(grads))
-        return lambda g, out: g
+            return dict.fromkeys(grads, _scale(self._clip["global_clipnorm"], _norm(grads)))
+        return dict.fromkeys(grads, 1.0)
 
     def _state_of(self, name: str, parameter: Parameter) -> tuple[Array, ...]:
         if name not in self._state:
@@ -193,19 +194,8 @@ class SGD(Optimizer):
         if self.momentum:
             self._slots = ("momentum",)
 
-    def _update(self, w: Array, g: Array, scratch: Array, *state: Array) -> None:
-        s = np.multiply(g, self.learning_rate, out=scratch)
-        if not state:
-            w -= s
-            return
-        (m,) = state
-        m *= self.momentum
-        m -= s
-        if self.nesterov:
-            w -= s
-            w += np.multiply(m, self.momentum, out=s)
-        else:
-            w += m
+    def _rule(self) -> Rule:
+        return Rule(_core.SGD, self.learning_rate, momentum=self.momentum, nesterov=self.nesterov)
 
 
 class RMSprop(Optimizer):
@@ -228,18 +218,14 @@ class RMSprop(Optimizer):
         self.epsilon = _positive(epsilon, "epsilon")
         self._slots = ("velocity", "momentum") if self.momentum else ("velocity",)
 
-    def _update(self, w: Array, g: Array, scratch: Array, *state: Array) -> None:
-        v = state[0]
-        _average_square(v, g, self.rho, scratch)
-        s = np.add(v, self.epsilon, out=scratch)
-        np.sqrt(s, out=s)
-        np.divide(g, s, out=s)
-        s *= self.learning_rate
-        for m in state[1:]:
-            m *= self.momentum
-            m += s
-            s = m
-        w -= s
+    def _rule(self) -> Rule:
+        return Rule(
+            _core.RMSPROP,
+            self.learning_rate,
+            momentum=self.momentum,
+            decay=self.rho,
+            epsilon=self.epsilon,
+        )
 
 
 class Adam(Optimizer):
@@ -263,18 +249,12 @@ class Adam(Optimizer):
         self.epsilon = _positive(epsilon, "epsilon")
         self._slots = ("momentum", "velocity")
 
-    def _update(self, w: Array, g: Array, scratch: Array, *state: Array) -> None:
-        m, v = state
+    def _rule(self) -> Rule:
         t = self.iterations
         alpha = self.learning_rate * math.sqrt(1 - self.beta_2**t) / (1 - self.beta_1**t)
-        m *= self.beta_1
-        m += np.multiply(g, 1 - self.beta_1, out=scratch)
-        _average_square(v, g, self.beta_2, scratch)
-        s = np.sqrt(v, out=scratch)
-        s += self.epsilon
-        np.divide(m, s, out=s)
-        s *= alpha
-        w -= s
+        return Rule(
+            _core.ADAM, alpha, momentum=self.beta_1, decay=self.beta_2, epsilon=self.epsilon
+        )
 
 
 _OPTIMIZERS: dict[str, Callable[[], Optimizer]] = {"sgd": SGD, "rmsprop": RMSprop, "adam": Adam}
@@ -303,9 +283,10 @@ def clip_by_global_norm(parameters: Mapping[str, Parameter], limit: float) -> fl
     limit = _positive(limit, "limit")
     grads = _gradients(parameters)
     norm = _norm(grads)
-    scale = _scaling(limit, norm)
-    for grad in grads.values():
-        scale(grad, grad)
+    scale = _scale(limit, norm)
+    if scale != 1.0:
+        for grad in grads.values():
+            np.multiply(grad, scale, out=grad)
     return norm
 
 
@@ -328,23 +309,27 @@ def _gradients(parameters: Mapping[str, Parameter]) -> dict[str, Array]:
     return grads
 
 
+def _by_dtype(grads: Mapping[str, Array]) -> list[list[str]]:
+    """The names, those of one dtype together."""
+    kinds: dict[np.dtype, list[str]] = {}
+    for name, grad in grads.items():
+        kinds.setdefault(grad.dtype, []).append(name)
+    return list(kinds.values())
+
+
+def _flat(array: Array) -> Array:
+    """All values along one axis: a view, but a copy where they do not stand in order."""
+    return array.reshape(-1)
+
+
 def _norm(grads: Mapping[str, Array]) -> float:
-    flat = (grad.reshape(-1) for grad in grads.values())
-    return math.sqrt(sum(float(np.einsum("i,i->", g, g, dtype=np.float64)) for g in flat))
+    flat = ([_flat(grads[name]) for name in names] for names in _by_dtype(grads))
+    return math.sqrt(sum(sum(_core.squares(arrays)) for arrays in flat))
 
 
-def _scaling(limit: float, norm: float) -> ClipBlock:
-    if not limit < norm < math.inf:
-        return lambda g, out: g
-    scale = limit / norm
-    return lambda g, out: np.multiply(g, scale, out=out)
-
-
-def _average_square(v: Array, g: Array, decay: float, scratch: Array) -> None:
-    v *= decay
-    s = np.multiply(g, g, out=scratch)
-    s *= 1 - decay
-    v += s
+def _scale(limit: float, norm: float) -> float:
+    """The factor that brings `norm` down to `limit`; 1 where it is less, or not finite."""
+    return limit / norm if limit < norm < math.inf else 1.0
 
 
 def _number(value: Any, name: str, wanted: str, fits: Callable[[float], bool]) -> float:

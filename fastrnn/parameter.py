@@ -1,4 +1,4 @@
-"""A trainable array with its gradient and version, and the initialisers."""
+"""A trainable array with its gradient and version, the initialisers, and arrays as rows."""
 
 from __future__ import annotations
 
@@ -74,8 +74,9 @@ class Parameter:
         with self._lock:
             if self.grad is None:
                 self.grad = grad
-            else:
-                self.grad = self.grad + grad
+            else:  # into the new one: the old one may be in someone else's hands
+                room = np.asarray(grad)
+                self.grad = np.add(self.grad, room, out=room if room.flags.writeable else None)
 
     def zero_grad(self) -> None:
         """Forget the gradient."""
@@ -87,6 +88,11 @@ class Parameter:
 
     def __repr__(self) -> str:
         return f"Parameter(shape={self.shape}, dtype={self.dtype})"
+
+
+def as_rows(array: Array) -> Array:
+    """`array` as (rows, size of its last axis), C-contiguous and aligned; copied if need be."""
+    return np.require(array.reshape(-1, array.shape[-1]), requirements=["C", "A"])
 
 
 def uniform(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from fastrnn import _core
 from fastrnn.layers.base import (
     Layer,
     check_dtype,
@@ -16,7 +17,7 @@ from fastrnn.layers.base import (
     check_size,
     single_use,
 )
-from fastrnn.parameter import Array, Parameter, uniform
+from fastrnn.parameter import Array, Parameter, as_rows, uniform
 
 
 class Embedding(Layer):
@@ -53,17 +54,11 @@ class Embedding(Layer):
         ids = self._check(x)
         y = np.take(self.weight.data, ids, axis=0)
         # The ids are the caller's, who may reuse their memory before the pullback is called.
-        flat = ids.reshape(-1).astype(_narrowest(self.num_embeddings))
+        flat = np.array(ids.reshape(-1), np.int64)
 
         def pullback(dy: Array) -> None:
-            # Ids in order, equal ones side by side in their old order: a sum over each run, always
-            # taken in the same order.
-            order = np.argsort(flat, kind="stable")
-            ordered = flat[order]
-            starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
-            rows = np.take(dy.reshape(-1, self.embedding_dim), order, axis=0)
             grad = np.zeros(self.weight.shape, self.dtype)
-            grad[ordered[starts]] = np.add.reduceat(rows, starts, axis=0)
+            _core.add_rows_at(as_rows(dy), flat, grad)  # in the order of the ids
             self.weight.add_grad(grad)
 
         return y, single_use(pullback, y.shape, self.dtype)
@@ -90,8 +85,3 @@ class Embedding(Layer):
             "dtype": self.dtype.name,
             "seed": self.seed,
         }
-
-
-def _narrowest(count: int) -> np.dtype:
-    """The smallest type that holds ids below `count`; 16 bits and less sort by radix."""
-    return np.min_scalar_type(count - 1)
