@@ -19,7 +19,7 @@ SOURCES = [*KERNELS, *sorted((ROOT / "csrc").glob("*.c"))]  # the slow ones firs
 WARNINGS = ["-Wall", "-Wextra", "-Werror"]
 SANITIZE = ["-std=c11", "-O0", "-g1", "-ffp-contract=off", "-pthread"]
 SANITIZE += ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-PROGRAMS = ["test_core", "test_api", "test_environment"]
+PROGRAMS = ["test_core", "test_api", "test_training", "test_environment"]
 
 CC = shutil.which("cc") or shutil.which("gcc")
 CXX = shutil.which("g++")

@@ -47,12 +47,12 @@ class Embedding(Layer):
 
     def __call__(self, x: ArrayLike) -> Array:
         """The rows of the table, shape (..., embedding_dim)."""
-        return np.take(self.weight.data, self._check(x), axis=0)
+        return self._take(self._check(x))
 
     def vjp(self, x: ArrayLike) -> tuple[Array, Callable[[Array], None]]:
         """The rows and their pullback: dy (..., embedding_dim) to None, ids having no gradient."""
         ids = self._check(x)
-        y = np.take(self.weight.data, ids, axis=0)
+        y = self._take(ids)
         # The ids are the caller's, who may reuse their memory before the pullback is called.
         flat = np.array(ids.reshape(-1), np.int64)
 
@@ -62,6 +62,12 @@ class Embedding(Layer):
             self.weight.add_grad(grad)
 
         return y, single_use(pullback, y.shape, self.dtype)
+
+    def _take(self, ids: NDArray[np.intp]) -> Array:
+        y = _core.empty((ids.size, self.embedding_dim), self.dtype == np.float64)
+        # "clip" copies into y at once, where "raise" takes a copy first; the ids are checked.
+        np.take(self.weight.data, ids.reshape(-1), axis=0, out=y, mode="clip")
+        return y.reshape(*ids.shape, self.embedding_dim)
 
     def _check(self, x: ArrayLike) -> NDArray[np.intp]:
         ids = np.asarray(x)
