@@ -1,5 +1,8 @@
 // What stands around the layers in a training step: results against plain loops in double, the same bits
 // on any number of threads and any instruction set, nothing else written; and statuses.
+//
+// test_training --digest   for each instruction set, a hash of the bits of all arrays; those with fused
+//                          multiply-adds must agree, on any machine (losses need not: the C library's log)
 #include "harness.h"
 
 #include <float.h>
@@ -20,6 +23,7 @@ typedef struct {
 typedef frnn_status (*function)(frnn_dtype dtype, int threads, void *const *data, call *c);
 
 static int64_t targets[3000];
+static uint64_t digests[ISAS];
 
 // Runs the function everywhere; c->results are those of float64, or float32, for a check by the caller.
 static void everywhere(function run, call *c, frnn_dtype dtype) {
@@ -46,6 +50,7 @@ static void everywhere(function run, call *c, frnn_dtype dtype) {
                 const size_t bytes = (size_t)(c->rows[i] * c->n[i]) * sizeof(double);
                 array_end(&arrays[i], results, c->name);
                 if (first) memcpy(expected[i], results, bytes);
+                digests[isa] = hash(digests[isa], results, c->rows[i] * c->n[i]);
                 CHECK(memcmp(expected[i], results, bytes) == 0, "%s, array %d, %s, %d threads: other bits",
                       c->name, i, all_isas[isa], threads);
                 memcpy(c->results[i], results, bytes);
@@ -280,7 +285,8 @@ static void check_statuses(void) {
     EXPECT(FRNN_BAD_ARGUMENT, frnn_squares(FRNN_F32, 1, &good, losses, 1, NULL));
 }
 
-int main(void) {
+int main(int argc, char **argv) {
+    for (int isa = 0; isa < ISAS; isa++) digests[isa] = HASH_START;
     for (int d = 0; d < 2; d++) {
         const frnn_dtype dtype = (frnn_dtype)d;
         static const int64_t sizes[][2] = {{1, 1},    {2, 3},  {9, 15},    {5, 16},
@@ -297,5 +303,9 @@ int main(void) {
         }
     }
     check_statuses();
-    return report("test_training");
+    if (argc < 2 || strcmp(argv[1], "--digest")) return report("test_training");
+    for (int isa = 0; isa < ISAS; isa++)
+        if (frnn_has_isa(all_isas[isa]))
+            printf("%s %016llx\n", all_isas[isa], (unsigned long long)digests[isa]);
+    return failures != 0;
 }
