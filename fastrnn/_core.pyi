@@ -85,6 +85,7 @@ SGD: int
 RMSPROP: int
 ADAM: int
 
+def ids(array: NDArray[np.integer[Any]], limit: int) -> NDArray[np.int64] | None: ...
 def softmax(x: _Floats) -> None: ...
 def cross_entropy(
     logits: _Floats, targets: NDArray[np.int64], gradient: _Floats | None

@@ -736,6 +736,18 @@ cdef int table(Span *to, array, const char *name, int64_t *shape, int flags) exc
     return span(to, array, name, type_of(array), 2, shape, flags | CONTIGUOUS)
 
 
+def ids(array, int64_t limit):
+    """An array of integers as a new C-contiguous one of int64, or None if not all are in [0, limit)."""
+    cdef cnp.ndarray copy = np.array(array, np.int64, order="C")
+    cdef const int64_t *values = <const int64_t *>cnp.PyArray_DATA(copy)
+    cdef int64_t i, n = cnp.PyArray_SIZE(copy)
+    cdef bint fits = True
+    with nogil:
+        for i in range(n):
+            fits &= 0 <= values[i] < limit
+    return copy if fits else None
+
+
 def softmax(x):
     """Overwrite each row of x (rows, n) with its softmax."""
     cdef Span x_

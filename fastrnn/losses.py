@@ -207,7 +207,7 @@ def check_predictions(y_pred: ArrayLike) -> Array:
 
 
 def check_labels(y_true: ArrayLike, y_pred: Array) -> NDArray[np.int64]:
-    """`y_true`, class numbers for `y_pred` (..., classes), as a flat array."""
+    """`y_true`, class numbers for `y_pred` (..., classes), as a new flat array."""
     array = np.asarray(y_true)
     if array.dtype.kind not in "iu":
         raise TypeError(f"y_true: expected integer class numbers, got {array.dtype}")
@@ -217,11 +217,11 @@ def check_labels(y_true: ArrayLike, y_pred: Array) -> NDArray[np.int64]:
             f"y_true: expected shape {leading}, class numbers for y_pred {y_pred.shape}, "
             f"got {array.shape}"
         )
-    low, high = array.min(), array.max()
-    if low < 0 or high >= classes:
-        bad = low if low < 0 else high
+    labels = _core.ids(array, classes)
+    if labels is None:
+        bad = array.min() if array.min() < 0 else array.max()
         raise ValueError(f"y_true: expected class numbers from 0 to {classes - 1}, got {bad}")
-    return np.ascontiguousarray(array.reshape(-1), np.int64)
+    return labels.reshape(-1)
 
 
 def check_targets(y_true: ArrayLike, y_pred: Array) -> Array:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
 from typing import Any, ClassVar, NamedTuple, TypedDict, Unpack
 
 import numpy as np
 
 from fastrnn import _core
-from fastrnn.parameter import Array, Parameter
+from fastrnn.parameter import Array, Parameter, writing_all
 
 
 class Clip(TypedDict, total=False):
@@ -58,7 +57,7 @@ class Optimizer:
             raise ValueError(f"{' and '.join(self._clip)}: expected one of them at most")
         self.iterations = 0
         self._slots: tuple[str, ...] = ()
-        self._state: dict[str, tuple[Array, ...]] = {}
+        self._state: dict[str, dict[str, Array]] = {}  # by parameter, by slot
 
     @property
     def learning_rate(self) -> float:
@@ -82,17 +81,20 @@ class Optimizer:
         scales = self._scales(grads)
         self.iterations += 1
         limit = self._clip.get("clipvalue", math.inf)
-        with ExitStack() as stack:
+        with writing_all([parameters[name] for name in grads]) as written:
+            data = dict(zip(grads, written, strict=True))
             for names in _by_dtype(grads):
-                updates = []
-                for name in names:
-                    data = stack.enter_context(parameters[name].writing())
-                    slots = dict(zip(self._slots, map(_flat, states[name]), strict=True))
-                    momentum, velocity = slots.get("momentum"), slots.get("velocity")
-                    updates.append(
-                        (_flat(data), _flat(grads[name]), scales[name], momentum, velocity)
+                arrays = [
+                    (
+                        _flat(data[name]),
+                        _flat(grads[name]),
+                        scales[name],
+                        _flat(states[name].get("momentum")),
+                        _flat(states[name].get("velocity")),
                     )
-                _core.update(*self._rule(), limit, updates)
+                    for name in names
+                ]
+                _core.update(*self._rule(), limit, arrays)
         self._state.update(states)
 
     def _rule(self) -> Rule:
@@ -108,11 +110,11 @@ class Optimizer:
             return dict.fromkeys(grads, _scale(self._clip["global_clipnorm"], _norm(grads)))
         return dict.fromkeys(grads, 1.0)
 
-    def _state_of(self, name: str, parameter: Parameter) -> tuple[Array, ...]:
+    def _state_of(self, name: str, parameter: Parameter) -> dict[str, Array]:
         if name not in self._state:
-            return tuple(np.zeros_like(parameter.data) for _ in self._slots)
+            return {slot: np.zeros_like(parameter.data) for slot in self._slots}
         state = self._state[name]
-        for slot, array in zip(self._slots, state, strict=True):
+        for slot, array in state.items():
             if array.shape != parameter.shape or array.dtype != parameter.dtype:
                 raise ValueError(
                     f"{name}: expected {array.dtype} {array.shape} as the optimizer's {slot} is, "
@@ -136,9 +138,7 @@ class Optimizer:
             "learning_rate": np.array(self.learning_rate, np.float64),
         }
         for name, arrays in self._state.items():
-            state |= {
-                f"{slot}.{name}": a.copy() for slot, a in zip(self._slots, arrays, strict=True)
-            }
+            state |= {f"{slot}.{name}": array.copy() for slot, array in arrays.items()}
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -159,10 +159,13 @@ class Optimizer:
         if iterations.shape != () or iterations.dtype.kind not in "iu" or iterations < 0:
             raise ValueError(f"iterations: expected an integer from 0, got {iterations}")
         learning_rate = _positive(np.asarray(state["learning_rate"])[()], "learning_rate")
-        found = {}
+        found: dict[str, dict[str, Array]] = {}
         for name, keys in arrays.items():
-            found[name] = tuple(np.array(state[key], order="C") for key in keys)
-            for key, array in zip(keys, found[name], strict=True):
+            found[name] = {
+                slot: np.array(state[key], order="C")
+                for slot, key in zip(self._slots, keys, strict=True)
+            }
+            for key, array in zip(keys, found[name].values(), strict=True):
                 if array.dtype not in (np.float32, np.float64):
                     raise TypeError(f"{key}: expected float32 or float64, got {array.dtype}")
         self.iterations, self._state = int(iterations), found
@@ -317,9 +320,9 @@ def _by_dtype(grads: Mapping[str, Array]) -> list[list[str]]:
     return list(kinds.values())
 
 
-def _flat(array: Array) -> Array:
-    """All values along one axis: a view, but a copy where they do not stand in order."""
-    return array.reshape(-1)
+def _flat(array: Any) -> Any:
+    """All values along one axis: a view, but a copy where they do not stand in order; None stays."""
+    return None if array is None else array.reshape(-1)
 
 
 def _norm(grads: Mapping[str, Array]) -> float:

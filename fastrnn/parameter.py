@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -51,10 +51,8 @@ class Parameter:
     @contextmanager
     def writing(self) -> Iterator[Array]:
         """The values as a writable array, for in-place updates; counts up the version after."""
-        try:
-            yield self._data
-        finally:
-            self.version += 1
+        with writing_all([self]) as (data,):
+            yield data
 
     def assign(self, value: ArrayLike, name: str = "value") -> None:
         """Overwrite the values; `value` must have the same shape, and is cast to the dtype.
@@ -88,6 +86,16 @@ class Parameter:
 
     def __repr__(self) -> str:
         return f"Parameter(shape={self.shape}, dtype={self.dtype})"
+
+
+@contextmanager
+def writing_all(parameters: Sequence[Parameter]) -> Iterator[list[Array]]:
+    """`Parameter.writing` of several at once."""
+    try:
+        yield [parameter._data for parameter in parameters]
+    finally:
+        for parameter in parameters:
+            parameter.version += 1
 
 
 def as_rows(array: Array) -> Array:

@@ -51,35 +51,34 @@ class Embedding(Layer):
 
     def vjp(self, x: ArrayLike) -> tuple[Array, Callable[[Array], None]]:
         """The rows and their pullback: dy (..., embedding_dim) to None, ids having no gradient."""
-        ids = self._check(x)
+        ids = self._check(x)  # the caller may reuse the memory of x before the pullback is called
         y = self._take(ids)
-        # The ids are the caller's, who may reuse their memory before the pullback is called.
-        flat = np.array(ids.reshape(-1), np.int64)
 
         def pullback(dy: Array) -> None:
             grad = np.zeros(self.weight.shape, self.dtype)
-            _core.add_rows_at(as_rows(dy), flat, grad)  # in the order of the ids
+            _core.add_rows_at(as_rows(dy), ids.reshape(-1), grad)  # in the order of the ids
             self.weight.add_grad(grad)
 
         return y, single_use(pullback, y.shape, self.dtype)
 
-    def _take(self, ids: NDArray[np.intp]) -> Array:
+    def _take(self, ids: NDArray[np.int64]) -> Array:
         y = _core.empty((ids.size, self.embedding_dim), self.dtype == np.float64)
         # "clip" copies into y at once, where "raise" takes a copy first; the ids are checked.
         np.take(self.weight.data, ids.reshape(-1), axis=0, out=y, mode="clip")
         return y.reshape(*ids.shape, self.embedding_dim)
 
-    def _check(self, x: ArrayLike) -> NDArray[np.intp]:
-        ids = np.asarray(x)
-        if ids.dtype.kind not in "iu":
-            raise TypeError(f"x: expected integer ids, got {ids.dtype}")
-        if ids.size == 0:
-            raise ValueError(f"x: expected at least one id, got shape {ids.shape}")
-        low, high = ids.min(), ids.max()
-        if low < 0 or high >= self.num_embeddings:
-            bad = low if low < 0 else high
+    def _check(self, x: ArrayLike) -> NDArray[np.int64]:
+        """The ids as a new array."""
+        array = np.asarray(x)
+        if array.dtype.kind not in "iu":
+            raise TypeError(f"x: expected integer ids, got {array.dtype}")
+        if array.size == 0:
+            raise ValueError(f"x: expected at least one id, got shape {array.shape}")
+        ids = _core.ids(array, self.num_embeddings)
+        if ids is None:
+            bad = array.min() if array.min() < 0 else array.max()
             raise ValueError(f"x: expected ids from 0 to {self.num_embeddings - 1}, got {bad}")
-        return ids.astype(np.intp, copy=False)
+        return ids
 
     def output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return (*input_shape, self.embedding_dim)
