@@ -321,7 +321,7 @@ def _by_dtype(grads: Mapping[str, Array]) -> list[list[str]]:
 
 
 def _flat(array: Any) -> Any:
-    """All values along one axis: a view, but a copy where they do not stand in order; None stays."""
+    """All values along one axis, copied where they do not stand in order; None stays None."""
     return None if array is None else array.reshape(-1)
 
 

@@ -156,6 +156,27 @@ def test_against_torch() -> None:
             np.testing.assert_allclose(p.data, theirs[name].detach().numpy(), rtol=1e-11)
 
 
+@pytest.mark.torch
+def test_clipping_against_torch() -> None:
+    torch = pytest.importorskip("torch")
+    utils = torch.nn.utils
+    for clip, theirs_clips in (
+        ({"global_clipnorm": 1.5}, lambda ps: utils.clip_grad_norm_(ps, 1.5)),
+        ({"clipnorm": 1.5}, lambda ps: [utils.clip_grad_norm_([p], 1.5) for p in ps]),
+        ({"clipvalue": 0.25}, lambda ps: utils.clip_grad_value_(ps, 0.25)),
+    ):
+        parameters = make(names=("weight", "bias", "long"))
+        give_grads(parameters, 0)
+        theirs = [torch.nn.Parameter(torch.tensor(p.data)) for p in parameters.values()]
+        for p, other in zip(parameters.values(), theirs, strict=True):
+            other.grad = torch.tensor(p.grad)
+        theirs_clips(theirs)
+        torch.optim.SGD(theirs, lr=1.0).step()
+        SGD(1.0, **clip).step(parameters)
+        for p, other in zip(parameters.values(), theirs, strict=True):  # it adds 1e-6 to norms
+            np.testing.assert_allclose(p.data, other.detach().numpy(), atol=1e-6)
+
+
 def test_only_parameters_with_a_gradient_move() -> None:
     parameters = make()
     give_grads(parameters, 0)

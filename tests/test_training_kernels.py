@@ -63,6 +63,18 @@ def test_cross_entropy(isa: str, dtype: np.dtype, size: tuple[int, int], rng: An
     np.testing.assert_allclose(gradient * rows, want, rtol=bound, atol=bound)
 
 
+@pytest.mark.torch
+def test_cross_entropy_against_torch(isa: str, dtype: np.dtype, rng: Any) -> None:
+    torch = pytest.importorskip("torch")
+    x, targets = rng.normal(0, 5, (2500, 65)).astype(dtype), rng.integers(0, 65, 2500)
+    logits, gradient = torch.tensor(x, requires_grad=True), np.empty_like(x)
+    want = torch.nn.functional.cross_entropy(logits, torch.tensor(targets))
+    want.backward()
+    bound = 2 * rounding(x)
+    assert _core.cross_entropy(x, targets, gradient) == pytest.approx(want.item(), rel=bound)
+    np.testing.assert_allclose(2500 * gradient, 2500 * logits.grad.numpy(), rtol=bound, atol=bound)
+
+
 def test_rows_of_extreme_logits_do_not_touch_each_other(isa: str, dtype: np.dtype) -> None:
     inf, nan = np.inf, np.nan
     x = np.array(
