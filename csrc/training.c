@@ -1,9 +1,11 @@
 // What stands around the recurrent layers in a training step: checks and threads.
 #include "internal.h"
 
-// What one value costs, in multiply-adds: an exponential and its row's share, an optimizer's step.
-#define SOFTMAX_WORK 30
-#define UPDATE_WORK 16
+// What one value costs, in the multiply-adds that share.c weighs threads by. Less than it is: between these
+// calls the threads fall asleep, and waking one takes some 50 us.
+#define SOFTMAX_WORK 0.7
+#define UPDATE_WORK 0.4
+#define SQUARES_WORK 0.2
 // Values whose squares are summed at a time: part of the canonical order.
 #define SQUARES_BLOCK 8192
 
@@ -204,7 +206,7 @@ frnn_status frnn_squares(frnn_dtype dtype, int64_t count, const frnn_parameter *
     for (int64_t i = 0; i < count; i++)
         if (array[i].n && !array[i].gradient) return FRNN_BAD_ARGUMENT;
     job.kernels = frnn_active_kernels();
-    frnn_pool_run(squares_job, &job, frnn_threads_for((double)job.total, threads));
+    frnn_pool_run(squares_job, &job, frnn_threads_for((double)job.total * SQUARES_WORK, threads));
     const double *partial = workspace;
     for (int64_t i = 0; i < count; i++) {
         squares[i] = 0;

@@ -13,7 +13,7 @@ from fastrnn import _core, optimizers
 from fastrnn.optimizers import SGD, Adam, Optimizer, RMSprop, clip_by_global_norm, clip_by_value
 from fastrnn.parameter import Parameter
 
-SHAPES = {"weight": (5, 3), "bias": (3,), "long": (70001,)}
+SHAPES = {"weight": (5, 3), "bias": (3,), "long": (800_003,)}  # long: enough for three threads
 Rule = Callable[[float, Iterator[float]], float]
 
 

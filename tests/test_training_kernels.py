@@ -143,7 +143,7 @@ def test_squares(isa: str, dtype: np.dtype, rng: Any) -> None:
 
 @pytest.mark.usefixtures("restore_threads")
 def test_same_bits(dtype: np.dtype, rng: Any) -> None:
-    for rows, n in SIZES:
+    for rows, n in [*SIZES, (7000, 65)]:  # enough for three threads
         logits = rng.normal(0, 5, (rows, n)).astype(dtype)
         targets = rng.integers(0, n, rows)
 
@@ -153,7 +153,7 @@ def test_same_bits(dtype: np.dtype, rng: Any) -> None:
             return _core.cross_entropy(logits, targets, gradient), gradient, probabilities
 
         same_bits(losses)
-    arrays = [rng.normal(size=n).astype(dtype) for n in COUNTS]
+    arrays = [rng.normal(size=n).astype(dtype) for n in (*COUNTS, 1_600_003)]
     same_bits(lambda: tuple(_core.squares(arrays)))
 
 

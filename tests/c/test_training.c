@@ -1,5 +1,5 @@
 // What stands around the layers in a training step: results against plain loops in double, the same bits
-// on any number of threads and any instruction set, nothing else written; and statuses.
+// on any instruction set, nothing else written; and statuses. (Arrays here are too small for threads.)
 //
 // test_training --digest   for each instruction set, a hash of the bits of all arrays; those with fused
 //                          multiply-adds must agree, on any machine (losses need not: the C library's log)
@@ -20,41 +20,37 @@ typedef struct {
     double extra; // a result that is no array
 } call;
 
-typedef frnn_status (*function)(frnn_dtype dtype, int threads, void *const *data, call *c);
+typedef frnn_status (*function)(frnn_dtype dtype, void *const *data, call *c);
 
 static int64_t targets[3000];
 static uint64_t digests[ISAS];
 
 // Runs the function everywhere; c->results are those of float64, or float32, for a check by the caller.
 static void everywhere(function run, call *c, frnn_dtype dtype) {
-    static double expected[6][MOST], results[MOST];
+    static double expected[6][MOST];
     double extra = 0;
     int vectors = 0; // instruction sets that promise the same bits, so far
     for (int isa = ISAS - 1; isa >= 0; isa--) {
         if (!frnn_has_isa(all_isas[isa])) continue;
         EXPECT(FRNN_OK, frnn_set_isa(all_isas[isa]));
-        for (int threads = 1; threads <= 3; threads++) {
-            array arrays[6];
-            void *data[6];
-            for (int i = 0; i < c->arrays; i++) {
-                arrays[i] = array_new(dtype, (const int64_t[3]){c->rows[i], 1, c->n[i]}, BATCH_FIRST);
-                array_put(&arrays[i], c->values[i]);
-                data[i] = arrays[i].data;
-            }
-            EXPECT(FRNN_OK, run(dtype, threads, data, c));
-            const int first = threads == 1 && (IS_GENERIC(all_isas[isa]) || vectors++ == 0);
-            if (first) extra = c->extra;
-            CHECK(memcmp(&extra, &c->extra, sizeof extra) == 0, "%s, %s, %d threads: other bits", c->name,
-                  all_isas[isa], threads);
-            for (int i = 0; i < c->arrays; i++) {
-                const size_t bytes = (size_t)(c->rows[i] * c->n[i]) * sizeof(double);
-                array_end(&arrays[i], results, c->name);
-                if (first) memcpy(expected[i], results, bytes);
-                digests[isa] = hash(digests[isa], results, c->rows[i] * c->n[i]);
-                CHECK(memcmp(expected[i], results, bytes) == 0, "%s, array %d, %s, %d threads: other bits",
-                      c->name, i, all_isas[isa], threads);
-                memcpy(c->results[i], results, bytes);
-            }
+        array arrays[6];
+        void *data[6];
+        for (int i = 0; i < c->arrays; i++) {
+            arrays[i] = array_new(dtype, (const int64_t[3]){c->rows[i], 1, c->n[i]}, BATCH_FIRST);
+            array_put(&arrays[i], c->values[i]);
+            data[i] = arrays[i].data;
+        }
+        EXPECT(FRNN_OK, run(dtype, data, c));
+        const int first = IS_GENERIC(all_isas[isa]) || vectors++ == 0;
+        if (first) extra = c->extra;
+        CHECK(memcmp(&extra, &c->extra, sizeof extra) == 0, "%s, %s: other bits", c->name, all_isas[isa]);
+        for (int i = 0; i < c->arrays; i++) {
+            const int64_t count = c->rows[i] * c->n[i];
+            array_end(&arrays[i], c->results[i], c->name);
+            if (first) memcpy(expected[i], c->results[i], (size_t)count * sizeof(double));
+            CHECK(memcmp(expected[i], c->results[i], (size_t)count * sizeof(double)) == 0,
+                  "%s, array %d, %s: other bits", c->name, i, all_isas[isa]);
+            digests[isa] = hash(digests[isa], c->results[i], count);
         }
     }
 }
@@ -72,18 +68,17 @@ static call c; // large
 
 // --- Softmax and cross-entropy ------------------------------------------------------------------
 
-static frnn_status run_softmax(frnn_dtype dtype, int threads, void *const *data, call *call) {
-    return frnn_softmax(dtype, call->rows[0], call->n[0], data[0], data[1], threads);
+static frnn_status run_softmax(frnn_dtype dtype, void *const *data, call *call) {
+    return frnn_softmax(dtype, call->rows[0], call->n[0], data[0], data[1], 2);
 }
 
-static frnn_status run_cross_entropy(frnn_dtype dtype, int threads, void *const *data, call *call) {
+static frnn_status run_cross_entropy(frnn_dtype dtype, void *const *data, call *call) {
     static double losses[3000];
     double alone;
     const frnn_status status =
-        frnn_cross_entropy(dtype, call->rows[0], call->n[0], data[0], targets, NULL, losses, &alone, threads);
+        frnn_cross_entropy(dtype, call->rows[0], call->n[0], data[0], targets, NULL, losses, &alone, 2);
     if (status) return status;
-    frnn_cross_entropy(dtype, call->rows[0], call->n[0], data[0], targets, data[1], losses, &call->extra,
-                       threads);
+    frnn_cross_entropy(dtype, call->rows[0], call->n[0], data[0], targets, data[1], losses, &call->extra, 2);
     CHECK(alone == call->extra, "without a gradient the loss is another");
     return FRNN_OK;
 }
@@ -113,18 +108,15 @@ static void check_softmax(frnn_dtype dtype, int64_t rows, int64_t n) {
 
 // --- Rows that are added ------------------------------------------------------------------------
 
-static frnn_status run_add_row(frnn_dtype dtype, int threads, void *const *data, call *call) {
-    (void)threads;
+static frnn_status run_add_row(frnn_dtype dtype, void *const *data, call *call) {
     return frnn_add_row(dtype, call->rows[1], call->n[1], data[0], data[1]);
 }
 
-static frnn_status run_sum_rows(frnn_dtype dtype, int threads, void *const *data, call *call) {
-    (void)threads;
+static frnn_status run_sum_rows(frnn_dtype dtype, void *const *data, call *call) {
     return frnn_sum_rows(dtype, call->rows[1], call->n[1], data[1], data[0]);
 }
 
-static frnn_status run_add_rows_at(frnn_dtype dtype, int threads, void *const *data, call *call) {
-    (void)threads;
+static frnn_status run_add_rows_at(frnn_dtype dtype, void *const *data, call *call) {
     return frnn_add_rows_at(dtype, call->rows[1], call->n[1], data[1], targets, call->rows[0], data[0]);
 }
 
@@ -155,7 +147,7 @@ static void check_rows(frnn_dtype dtype, int64_t rows, int64_t n) {
 static frnn_optimizer optimizer;
 
 // Two parameters: arrays w, g, m, v of the first; the second is the first value of each again, elsewhere.
-static frnn_status run_update(frnn_dtype dtype, int threads, void *const *data, call *call) {
+static frnn_status run_update(frnn_dtype dtype, void *const *data, call *call) {
     const int64_t item = (int64_t)frnn_itemsize(dtype);
     const int64_t first[2] = {0, 1}, n[2] = {1, call->n[0] - 1};
     frnn_parameter parameters[3] = {{0}};
@@ -164,16 +156,16 @@ static frnn_status run_update(frnn_dtype dtype, int threads, void *const *data, 
         for (int j = 0; j < 4; j++) at[j] = (char *)data[j] + first[i] * item;
         parameters[2 * i] = (frnn_parameter){n[i], at[0], at[1], 0.5, at[2], at[3]};
     }
-    return frnn_update(&optimizer, dtype, 3, parameters, threads);
+    return frnn_update(&optimizer, dtype, 3, parameters, 2);
 }
 
-static frnn_status run_squares(frnn_dtype dtype, int threads, void *const *data, call *call) {
+static frnn_status run_squares(frnn_dtype dtype, void *const *data, call *call) {
     const frnn_parameter parameters[2] = {{.n = call->n[0], .gradient = data[0]}, {.n = 0}};
     double squares[2];
     size_t bytes;
     EXPECT(FRNN_OK, frnn_squares_workspace(2, parameters, &bytes));
     memory workspace = memory_new(bytes, 0);
-    const frnn_status status = frnn_squares(dtype, 2, parameters, squares, threads, workspace.data);
+    const frnn_status status = frnn_squares(dtype, 2, parameters, squares, 2, workspace.data);
     memory_end(&workspace, "the workspace of squares");
     call->extra = squares[0];
     CHECK(squares[1] == 0, "the squares of nothing are %g", squares[1]);
