@@ -7,6 +7,8 @@ probabilities, which it clips to [1e-7, 1 - 1e-7]. NaN among the predictions mak
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import ClassVar, cast
 
 import numpy as np
@@ -19,6 +21,13 @@ EPSILON = 1e-7
 TOLERANCE = 1e-5  # how far rounding may take a probability out of [0, 1]
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Infinities and NaN show in the loss; NumPy need not warn of them."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        yield
+
+
 class Loss:
     """Base of the losses; a subclass says in `_forward` what it computes.
 
@@ -29,15 +38,13 @@ class Loss:
     name: ClassVar[str]
 
     def __call__(self, y_true: ArrayLike, y_pred: ArrayLike) -> float:
-        with np.errstate(over="ignore", invalid="ignore"):
-            return self._forward(y_true, check_predictions(y_pred), None)
+        return self._forward(y_true, check_predictions(y_pred), None)
 
     def vjp(self, y_true: ArrayLike, y_pred: ArrayLike) -> tuple[float, Array]:
         """The loss and its gradient with respect to `y_pred`, of `y_pred`'s shape and dtype."""
         y_pred = check_predictions(y_pred)
         gradient = _core.empty((y_pred.size,), y_pred.dtype == np.float64).reshape(y_pred.shape)
-        with np.errstate(over="ignore", invalid="ignore"):
-            return self._forward(y_true, y_pred, gradient), gradient
+        return self._forward(y_true, y_pred, gradient), gradient
 
     def _forward(self, y_true: ArrayLike, y_pred: Array, gradient: Array | None) -> float:
         """The loss; its gradient goes to `gradient`, C-contiguous, where it is wanted."""
@@ -93,6 +100,7 @@ class CategoricalCrossentropy(_Crossentropy):
 
     name = "categorical_crossentropy"
 
+    @_quiet()
     def _forward(self, y_true: ArrayLike, y_pred: Array, gradient: Array | None) -> float:
         targets = as_rows(_check_unit(check_targets(y_true, y_pred), "y_true"))
         rows = as_rows(y_pred)
@@ -125,6 +133,7 @@ class BinaryCrossentropy(_Crossentropy):
 
     name = "binary_crossentropy"
 
+    @_quiet()
     def _forward(self, y_true: ArrayLike, y_pred: Array, gradient: Array | None) -> float:
         targets = _check_unit(check_targets(y_true, y_pred), "y_true")
         if self.from_logits:
@@ -148,6 +157,7 @@ class MeanSquaredError(Loss):
 
     name = "mean_squared_error"
 
+    @_quiet()
     def _forward(self, y_true: ArrayLike, y_pred: Array, gradient: Array | None) -> float:
         difference = y_pred - check_targets(y_true, y_pred)
         if gradient is not None:
