@@ -19,7 +19,7 @@ core = Extension(
     define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
     depends=[*sorted(glob("csrc/*.h")), *sorted(glob("csrc/kernels/*.inc")), "fastrnn/_core.pxd"],
     extra_compile_args=compile_args,
-    extra_link_args=[] if sys.platform == "win32" else ["-pthread"],
+    extra_link_args=[] if sys.platform == "win32" else ["-pthread", "-lm"],
 )
 
 setup(

@@ -1,6 +1,6 @@
 // fastrnn: fused LSTM, GRU and vanilla RNN over time, forward and BPTT. The only header an embedder reads.
 //
-// Compile csrc/*.c and csrc/kernels/*.c with -O2 -ffp-contract=off -pthread and nothing else.
+// Compile csrc/*.c and csrc/kernels/*.c with -O2 -ffp-contract=off -pthread and nothing else, link with -lm.
 //
 // Sizes: I input_size, H hidden_size, G gates (1 RNN, 3 GRU, 4 LSTM), B batch, T time steps.
 // Weights have PyTorch's layout and order of gates. Features are contiguous; strides count elements.
@@ -148,6 +148,61 @@ typedef enum { FRNN_TANH = 0, FRNN_SIGMOID = 1 } frnn_function;
 
 // y = f(x) elementwise over n values; x and y may be the same array.
 frnn_status frnn_map(frnn_function function, frnn_dtype dtype, int64_t n, const void *x, void *y);
+
+// --- Training -----------------------------------------------------------------------------------
+// What stands around the recurrent layers in a training step. Arrays are contiguous. The same bits on any
+// number of threads (at most `threads`) and any instruction set with a fused multiply-add.
+
+// y (rows, n) = softmax of each row of x; x and y may be the same array.
+frnn_status frnn_softmax(frnn_dtype dtype, int64_t rows, int64_t n, const void *x, void *y, int threads);
+
+// The cross-entropy of logits (rows, classes) and the right classes, targets (rows): losses (rows) is each
+// row's, mean their mean, and gradient (rows, classes) the mean's with respect to logits, or NULL.
+frnn_status frnn_cross_entropy(frnn_dtype dtype, int64_t rows, int64_t classes, const void *logits,
+                               const int64_t *targets, void *gradient, double *losses, double *mean,
+                               int threads);
+
+// Each row of x (rows, n) += row (n).
+frnn_status frnn_add_row(frnn_dtype dtype, int64_t rows, int64_t n, const void *row, void *x);
+// sum (n) = the sum of x's rows (rows, n).
+frnn_status frnn_sum_rows(frnn_dtype dtype, int64_t rows, int64_t n, const void *x, void *sum);
+// Row at[r] of y (y_rows, n) += row r of x (rows, n), r in order.
+frnn_status frnn_add_rows_at(frnn_dtype dtype, int64_t rows, int64_t n, const void *x, const int64_t *at,
+                             int64_t y_rows, void *y);
+
+typedef enum {
+    FRNN_SGD = 0,     // w -= lr g; with a momentum array: m = momentum m - lr g, w += m, or, nesterov,
+                      // w += momentum m - lr g
+    FRNN_RMSPROP = 1, // v = decay v + (1 - decay) g^2; d = lr g / sqrt(v + epsilon); w -= d, or with a
+                      // momentum array m = momentum m + d, w -= m
+    FRNN_ADAM = 2     // m = momentum m + (1 - momentum) g; v as above; w -= lr m / (sqrt(v) + epsilon)
+} frnn_rule;
+
+typedef struct {
+    frnn_rule rule;
+    int nesterov;
+    double learning_rate; // of Adam: with the corrections for the first steps, which are the caller's
+    double momentum;      // Adam's beta_1
+    double decay;         // RMSprop's rho, Adam's beta_2
+    double epsilon;
+    double clip; // g is limited to [-clip, clip]; INFINITY: it is not
+} frnn_optimizer;
+
+typedef struct {
+    int64_t n; // values, 0 or more
+    void *data;
+    const void *gradient;
+    double scale;              // g is scale * gradient
+    void *momentum, *velocity; // the optimizer's state, NULL where it has none
+} frnn_parameter;
+
+// Updates data and state of `count` parameters, all of one dtype.
+frnn_status frnn_update(const frnn_optimizer *optimizer, frnn_dtype dtype, int64_t count,
+                        const frnn_parameter *parameters, int threads);
+// squares (count) = the sum of squares of each parameter's gradient; of the rest only n is read.
+frnn_status frnn_squares_workspace(int64_t count, const frnn_parameter *parameters, size_t *bytes);
+frnn_status frnn_squares(frnn_dtype dtype, int64_t count, const frnn_parameter *parameters, double *squares,
+                         int threads, void *workspace);
 
 // --- The machine --------------------------------------------------------------------------------
 

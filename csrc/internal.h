@@ -235,6 +235,15 @@ typedef struct frnn_kernels {
     // sum[i] (+)= sum over k of rows[k][i]
     void (*sum_rows[2])(int64_t n, int64_t k, const void *const *rows, void *sum, int accumulate);
     void (*map[2][2])(int64_t n, const void *x, void *y); // by function, dtype
+    // y (rows, n) = weight * softmax(x), where y is wanted; with targets less weight at each row's own, whose
+    // -log softmax(x) goes to losses
+    void (*softmax[2])(int64_t rows, int64_t n, const void *x, void *y, double weight, const int64_t *targets,
+                       double *losses);
+    void (*add_row[2])(int64_t rows, int64_t n, const void *row, void *x); // to every row of x
+    // y's row at[r] += x's row r, in order
+    void (*add_rows_at[2])(int64_t rows, int64_t n, const void *x, const int64_t *at, void *y);
+    double (*sum_squares[2])(int64_t n, const void *x);
+    void (*update[2])(const frnn_optimizer *, const frnn_parameter *, int64_t begin, int64_t end);
 } frnn_kernels;
 
 const frnn_kernels *frnn_active_kernels(void);

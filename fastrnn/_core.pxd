@@ -91,6 +91,39 @@ cdef extern from "fastrnn.h" nogil:
                             int transpose_a, const void *b, int64_t ldb, int transpose_b,
                             void *c, int64_t ldc, int threads, void *workspace)
     frnn_status frnn_map(frnn_function, frnn_dtype, int64_t n, const void *x, void *y)
+    ctypedef enum frnn_rule:
+        FRNN_SGD
+        FRNN_RMSPROP
+        FRNN_ADAM
+    ctypedef struct frnn_optimizer:
+        frnn_rule rule
+        int nesterov
+        double learning_rate
+        double momentum
+        double decay
+        double epsilon
+        double clip
+    ctypedef struct frnn_parameter:
+        int64_t n
+        void *data
+        const void *gradient
+        double scale
+        void *momentum
+        void *velocity
+
+    frnn_status frnn_softmax(frnn_dtype, int64_t rows, int64_t n, const void *x, void *y, int threads)
+    frnn_status frnn_cross_entropy(frnn_dtype, int64_t rows, int64_t classes, const void *logits,
+                                   const int64_t *targets, void *gradient, double *losses, double *mean,
+                                   int threads)
+    frnn_status frnn_add_row(frnn_dtype, int64_t rows, int64_t n, const void *row, void *x)
+    frnn_status frnn_sum_rows(frnn_dtype, int64_t rows, int64_t n, const void *x, void *sum)
+    frnn_status frnn_add_rows_at(frnn_dtype, int64_t rows, int64_t n, const void *x, const int64_t *at,
+                                 int64_t y_rows, void *y)
+    frnn_status frnn_update(const frnn_optimizer *, frnn_dtype, int64_t count, const frnn_parameter *,
+                            int threads)
+    frnn_status frnn_squares_workspace(int64_t count, const frnn_parameter *, size_t *bytes)
+    frnn_status frnn_squares(frnn_dtype, int64_t count, const frnn_parameter *, double *squares,
+                             int threads, void *workspace)
     const char *frnn_isa()
     frnn_status frnn_set_isa(const char *name)
     int frnn_has_isa(const char *name)

@@ -7,16 +7,25 @@ probabilities, which it clips to [1e-7, 1 - 1e-7]. NaN among the predictions mak
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import ClassVar, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastrnn.parameter import Array
+from fastrnn import _core
+from fastrnn.parameter import Array, as_rows
 
 EPSILON = 1e-7
 TOLERANCE = 1e-5  # how far rounding may take a probability out of [0, 1]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Infinities and NaN show in the loss; NumPy need not warn of them."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        yield
 
 
 class Loss:
@@ -29,17 +38,16 @@ class Loss:
     name: ClassVar[str]
 
     def __call__(self, y_true: ArrayLike, y_pred: ArrayLike) -> float:
-        with np.errstate(over="ignore", invalid="ignore"):
-            return self._forward(y_true, check_predictions(y_pred))[0]
+        return self._forward(y_true, check_predictions(y_pred), None)
 
     def vjp(self, y_true: ArrayLike, y_pred: ArrayLike) -> tuple[float, Array]:
         """The loss and its gradient with respect to `y_pred`, of `y_pred`'s shape and dtype."""
-        with np.errstate(over="ignore", invalid="ignore"):
-            loss, gradient = self._forward(y_true, check_predictions(y_pred))
-            return loss, gradient()
+        y_pred = check_predictions(y_pred)
+        gradient = _core.empty((y_pred.size,), y_pred.dtype == np.float64).reshape(y_pred.shape)
+        return self._forward(y_true, y_pred, gradient), gradient
 
-    def _forward(self, y_true: ArrayLike, y_pred: Array) -> tuple[float, Callable[[], Array]]:
-        """The loss, and what computes the gradient when it is wanted (once: it reuses memory)."""
+    def _forward(self, y_true: ArrayLike, y_pred: Array, gradient: Array | None) -> float:
+        """The loss; its gradient goes to `gradient`, C-contiguous, where it is wanted."""
         raise NotImplementedError
 
     def __repr__(self) -> str:
@@ -65,33 +73,22 @@ class SparseCategoricalCrossentropy(_Crossentropy):
 
     name = "sparse_categorical_crossentropy"
 
-    def _forward(self, y_true: ArrayLike, y_pred: Array) -> tuple[float, Callable[[], Array]]:
+    def _forward(self, y_true: ArrayLike, y_pred: Array, gradient: Array | None) -> float:
         labels = check_labels(y_true, y_pred)
-        rows = _rows(y_pred)
+        rows = as_rows(y_pred)
+        grad = None if gradient is None else gradient.reshape(rows.shape)
+        if self.from_logits:
+            return _core.cross_entropy(rows, labels, grad)
         count = len(rows)
         # Where in the flattened rows each row's own label stands.
         at = labels + np.arange(0, rows.size, rows.shape[1])
         picked = rows.reshape(-1)[at].astype(np.float64)
-        if self.from_logits:
-            top, exps, total = _exp_parts(rows)
-            loss = _mean(np.log(total) - (picked - top))
-
-            def gradient() -> Array:
-                np.multiply(exps, _column(1.0 / (count * total), rows), out=exps)
-                exps.reshape(-1)[at] -= 1.0 / count
-                return exps.reshape(y_pred.shape)
-        else:
-            total = _probability_totals(rows)
-            clipped, inside = _clip(picked / total)
-            loss = -_mean(np.log(clipped))
-
-            def gradient() -> Array:
-                grad = np.empty_like(rows)
-                grad[...] = _column(inside / (count * total), rows)
-                grad.reshape(-1)[at] -= inside / (count * total * clipped)
-                return grad.reshape(y_pred.shape)
-
-        return loss, gradient
+        total = _probability_totals(rows)
+        clipped, inside = _clip(picked / total)
+        if grad is not None:
+            grad[...] = _column(inside / (count * total), rows)
+            grad.reshape(-1)[at] -= inside / (count * total * clipped)
+        return -_mean(np.log(clipped))
 
 
 class CategoricalCrossentropy(_Crossentropy):
@@ -103,34 +100,29 @@ class CategoricalCrossentropy(_Crossentropy):
 
     name = "categorical_crossentropy"
 
-    def _forward(self, y_true: ArrayLike, y_pred: Array) -> tuple[float, Callable[[], Array]]:
-        targets = _rows(_check_unit(check_targets(y_true, y_pred), "y_true"))
-        rows = _rows(y_pred)
+    @_quiet()
+    def _forward(self, y_true: ArrayLike, y_pred: Array, gradient: Array | None) -> float:
+        targets = as_rows(_check_unit(check_targets(y_true, y_pred), "y_true"))
+        rows = as_rows(y_pred)
+        grad = None if gradient is None else gradient.reshape(rows.shape)
         count = len(rows)
         if self.from_logits:
             top, exps, total = _exp_parts(rows)
             weight = targets.sum(axis=1, dtype=np.float64)
             logits = np.einsum("ij,ij->i", targets, rows, dtype=np.float64)
-            loss = _mean(weight * (np.log(total) + top) - logits)
-
-            def gradient() -> Array:
-                np.multiply(exps, _column(weight / total, rows), out=exps)
-                np.subtract(exps, targets, out=exps)
-                np.divide(exps, count, out=exps)
-                return exps.reshape(y_pred.shape)
-        else:
-            total = _probability_totals(rows)
-            probs = rows / _column(total, rows)
-            clipped, inside = _clip(probs)
-            loss = -float(np.sum(targets * np.log(clipped), dtype=np.float64)) / count
-
-            def gradient() -> Array:
-                grad = inside * targets / clipped
-                np.subtract(np.einsum("ij,ij->i", grad, probs)[:, None], grad, out=grad)
-                np.divide(grad, _column(count * total, rows), out=grad)
-                return grad.reshape(y_pred.shape)
-
-        return loss, gradient
+            if grad is not None:
+                np.multiply(exps, _column(weight / total, rows), out=grad)
+                np.subtract(grad, targets, out=grad)
+                np.divide(grad, count, out=grad)
+            return _mean(weight * (np.log(total) + top) - logits)
+        total = _probability_totals(rows)
+        probs = rows / _column(total, rows)
+        clipped, inside = _clip(probs)
+        if grad is not None:
+            np.divide(inside * targets, clipped, out=grad)
+            np.subtract(np.einsum("ij,ij->i", grad, probs)[:, None], grad, out=grad)
+            np.divide(grad, _column(count * total, rows), out=grad)
+        return -float(np.sum(targets * np.log(clipped), dtype=np.float64)) / count
 
 
 class BinaryCrossentropy(_Crossentropy):
@@ -141,22 +133,23 @@ class BinaryCrossentropy(_Crossentropy):
 
     name = "binary_crossentropy"
 
-    def _forward(self, y_true: ArrayLike, y_pred: Array) -> tuple[float, Callable[[], Array]]:
+    @_quiet()
+    def _forward(self, y_true: ArrayLike, y_pred: Array, gradient: Array | None) -> float:
         targets = _check_unit(check_targets(y_true, y_pred), "y_true")
         if self.from_logits:
             # -t log σ(x) - (1-t) log(1-σ(x)) = max(x, 0) - t x + log(1 + e^-|x|)
             losses = np.maximum(y_pred, 0) - targets * y_pred + np.log1p(np.exp(-np.abs(y_pred)))
-
-            def gradient() -> Array:
-                return (sigmoid(y_pred.copy()) - targets) / y_pred.size
+            if gradient is not None:
+                gradient[...] = y_pred
+                np.subtract(sigmoid(gradient), targets, out=gradient)
+                np.divide(gradient, y_pred.size, out=gradient)
         else:
             clipped, inside = _clip(_check_unit(y_pred, "y_pred"))
             losses = (targets - 1) * np.log1p(-clipped) - targets * np.log(clipped)
-
-            def gradient() -> Array:
-                return inside * (clipped - targets) / (clipped * (1 - clipped) * y_pred.size)
-
-        return _mean(losses), gradient
+            if gradient is not None:
+                slope = inside * (clipped - targets)
+                np.divide(slope, clipped * (1 - clipped) * y_pred.size, out=gradient)
+        return _mean(losses)
 
 
 class MeanSquaredError(Loss):
@@ -164,9 +157,12 @@ class MeanSquaredError(Loss):
 
     name = "mean_squared_error"
 
-    def _forward(self, y_true: ArrayLike, y_pred: Array) -> tuple[float, Callable[[], Array]]:
+    @_quiet()
+    def _forward(self, y_true: ArrayLike, y_pred: Array, gradient: Array | None) -> float:
         difference = y_pred - check_targets(y_true, y_pred)
-        return _mean(np.square(difference)), lambda: difference * (2.0 / y_pred.size)
+        if gradient is not None:
+            np.multiply(difference, 2.0 / y_pred.size, out=gradient)
+        return _mean(np.square(difference))
 
 
 _LOSSES: dict[str, type[Loss]] = {
@@ -200,20 +196,14 @@ def get(loss: str | Loss, *, from_logits: bool = False) -> Loss:
 
 def softmax(x: Array) -> Array:
     """Overwrite `x` (..., classes), C-contiguous, with its softmax over the last axis."""
-    rows = x.reshape(-1, x.shape[-1])
-    np.subtract(rows, rows.max(axis=1, keepdims=True), out=rows)
-    np.exp(rows, out=rows)
-    np.divide(rows, rows.sum(axis=1, keepdims=True), out=rows)
+    _core.softmax(x.reshape(-1, x.shape[-1]))
     return x
 
 
 def sigmoid(x: Array) -> Array:
     """Overwrite `x` with 1 / (1 + e^-x)."""
-    np.negative(x, out=x)
-    with np.errstate(over="ignore"):  # e^-x = inf gives the right limit, 0
-        np.exp(x, out=x)
-    np.add(x, 1, out=x)
-    return cast(Array, np.reciprocal(x, out=x))
+    x[...] = _core.sigmoid(x)
+    return x
 
 
 def check_predictions(y_pred: ArrayLike) -> Array:
@@ -226,8 +216,8 @@ def check_predictions(y_pred: ArrayLike) -> Array:
     return cast(Array, array)
 
 
-def check_labels(y_true: ArrayLike, y_pred: Array) -> NDArray[np.intp]:
-    """`y_true`, class numbers for `y_pred` (..., classes), as a flat array."""
+def check_labels(y_true: ArrayLike, y_pred: Array) -> NDArray[np.int64]:
+    """`y_true`, class numbers for `y_pred` (..., classes), as a new flat array."""
     array = np.asarray(y_true)
     if array.dtype.kind not in "iu":
         raise TypeError(f"y_true: expected integer class numbers, got {array.dtype}")
@@ -237,11 +227,11 @@ def check_labels(y_true: ArrayLike, y_pred: Array) -> NDArray[np.intp]:
             f"y_true: expected shape {leading}, class numbers for y_pred {y_pred.shape}, "
             f"got {array.shape}"
         )
-    low, high = array.min(), array.max()
-    if low < 0 or high >= classes:
-        bad = low if low < 0 else high
+    labels = _core.ids(array, classes)
+    if labels is None:
+        bad = array.min() if array.min() < 0 else array.max()
         raise ValueError(f"y_true: expected class numbers from 0 to {classes - 1}, got {bad}")
-    return array.reshape(-1).astype(np.intp, copy=False)
+    return labels.reshape(-1)
 
 
 def check_targets(y_true: ArrayLike, y_pred: Array) -> Array:
@@ -268,10 +258,6 @@ def _probability_totals(rows: Array) -> Array:
     if totals.min() <= 0:
         raise ValueError("y_pred: expected probabilities, got a row that sums to 0")
     return totals
-
-
-def _rows(array: Array) -> Array:
-    return np.ascontiguousarray(array.reshape(-1, array.shape[-1]))
 
 
 def _column(values: Array, rows: Array) -> Array:

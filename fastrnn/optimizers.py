@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, TypedDict, Unpack
+from typing import Any, ClassVar, NamedTuple, TypedDict, Unpack
 
 import numpy as np
 
-from fastrnn.parameter import Array, Parameter
-
-# Parameters are updated in blocks of this many values, so that the scratch is small and a block
-# and its state stay in cache through all passes of a rule.
-BLOCK = 32768
-
-# From a block of gradient, and memory for a clipped one, to the block that is to be used.
-ClipBlock = Callable[[Array, Array], Array]
+from fastrnn import _core
+from fastrnn.parameter import Array, Parameter, writing_all
 
 
 class Clip(TypedDict, total=False):
@@ -26,8 +20,19 @@ class Clip(TypedDict, total=False):
     global_clipnorm: float | None
 
 
+class Rule(NamedTuple):
+    """One step's rule and its numbers, as `frnn_optimizer` in csrc/fastrnn.h has them."""
+
+    kind: int
+    learning_rate: float
+    momentum: float = 0.0
+    decay: float = 0.0
+    epsilon: float = 0.0
+    nesterov: bool = False
+
+
 class Optimizer:
-    """Base of the optimizers; a subclass names its state in `_slots` and its rule in `_update`.
+    """Base of the optimizers; a subclass names its state in `_slots` and its rule in `_rule`.
 
     Gradients are clipped, if at all, on their way into the rule; ``.grad`` stays as it is.
     `clipvalue` limits each value, `clipnorm` the norm of each parameter's gradient,
@@ -52,8 +57,7 @@ class Optimizer:
             raise ValueError(f"{' and '.join(self._clip)}: expected one of them at most")
         self.iterations = 0
         self._slots: tuple[str, ...] = ()
-        self._state: dict[str, tuple[Array, ...]] = {}
-        self._scratch: dict[np.dtype, Array] = {}
+        self._state: dict[str, dict[str, Array]] = {}  # by parameter, by slot
 
     @property
     def learning_rate(self) -> float:
@@ -74,44 +78,43 @@ class Optimizer:
         if not grads:
             raise ValueError("parameters: expected a gradient, but none has one; call a pullback")
         states = {name: self._state_of(name, parameters[name]) for name in grads}
-        clip = self._clipping(grads)
+        scales = self._scales(grads)
         self.iterations += 1
-        for name, grad in grads.items():
-            if "clipnorm" in self._clip:
-                clip = _scaling(self._clip["clipnorm"], _norm({name: grad}))
-            with parameters[name].writing() as data:
-                self._update_blocks(data.reshape(-1), grad.reshape(-1), states[name], clip)
+        limit = self._clip.get("clipvalue", math.inf)
+        with writing_all([parameters[name] for name in grads]) as written:
+            data = dict(zip(grads, written, strict=True))
+            for names in _by_dtype(grads):
+                arrays = [
+                    (
+                        _flat(data[name]),
+                        _flat(grads[name]),
+                        scales[name],
+                        _flat(states[name].get("momentum")),
+                        _flat(states[name].get("velocity")),
+                    )
+                    for name in names
+                ]
+                _core.update(*self._rule(), limit, arrays)
         self._state.update(states)
 
-    def _update_blocks(
-        self, data: Array, grad: Array, state: tuple[Array, ...], clip: ClipBlock
-    ) -> None:
-        if data.dtype not in self._scratch:
-            self._scratch[data.dtype] = np.empty((2, BLOCK), data.dtype)
-        scratch, clipped = self._scratch[data.dtype]
-        for start in range(0, data.size, BLOCK):
-            part = slice(start, start + BLOCK)
-            block = data[part]
-            g = clip(grad[part], clipped[: block.size])
-            self._update(block, g, scratch[: block.size], *(s.reshape(-1)[part] for s in state))
-
-    def _update(self, w: Array, g: Array, scratch: Array, *state: Array) -> None:
-        """Overwrite `w` and `state`, given the gradient `g`, which must not be written."""
+    def _rule(self) -> Rule:
+        """What this step does to every parameter."""
         raise NotImplementedError
 
-    def _clipping(self, grads: Mapping[str, Array]) -> ClipBlock:
-        if "clipvalue" in self._clip:
-            limit = self._clip["clipvalue"]
-            return lambda g, out: np.clip(g, -limit, limit, out=out)
+    def _scales(self, grads: Mapping[str, Array]) -> dict[str, float]:
+        """What clipping by a norm makes of each gradient: a factor."""
+        if "clipnorm" in self._clip:
+            limit = self._clip["clipnorm"]
+            return {name: _scale(limit, _norm({name: grad})) for name, grad in grads.items()}
         if "global_clipnorm" in self._clip:
-            return _scaling(self._clip["global_clipnorm"], _norm(grads))
-        return lambda g, out: g
+            return dict.fromkeys(grads, _scale(self._clip["global_clipnorm"], _norm(grads)))
+        return dict.fromkeys(grads, 1.0)
 
-    def _state_of(self, name: str, parameter: Parameter) -> tuple[Array, ...]:
+    def _state_of(self, name: str, parameter: Parameter) -> dict[str, Array]:
         if name not in self._state:
-            return tuple(np.zeros_like(parameter.data) for _ in self._slots)
+            return {slot: np.zeros_like(parameter.data) for slot in self._slots}
         state = self._state[name]
-        for slot, array in zip(self._slots, state, strict=True):
+        for slot, array in state.items():
             if array.shape != parameter.shape or array.dtype != parameter.dtype:
                 raise ValueError(
                     f"{name}: expected {array.dtype} {array.shape} as the optimizer's {slot} is, "
@@ -135,9 +138,7 @@ class Optimizer:
             "learning_rate": np.array(self.learning_rate, np.float64),
         }
         for name, arrays in self._state.items():
-            state |= {
-                f"{slot}.{name}": a.copy() for slot, a in zip(self._slots, arrays, strict=True)
-            }
+            state |= {f"{slot}.{name}": array.copy() for slot, array in arrays.items()}
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -158,10 +159,13 @@ class Optimizer:
         if iterations.shape != () or iterations.dtype.kind not in "iu" or iterations < 0:
             raise ValueError(f"iterations: expected an integer from 0, got {iterations}")
         learning_rate = _positive(np.asarray(state["learning_rate"])[()], "learning_rate")
-        found = {}
+        found: dict[str, dict[str, Array]] = {}
         for name, keys in arrays.items():
-            found[name] = tuple(np.array(state[key], order="C") for key in keys)
-            for key, array in zip(keys, found[name], strict=True):
+            found[name] = {
+                slot: np.array(state[key], order="C")
+                for slot, key in zip(self._slots, keys, strict=True)
+            }
+            for key, array in zip(keys, found[name].values(), strict=True):
                 if array.dtype not in (np.float32, np.float64):
                     raise TypeError(f"{key}: expected float32 or float64, got {array.dtype}")
         self.iterations, self._state = int(iterations), found
@@ -193,19 +197,8 @@ class SGD(Optimizer):
         if self.momentum:
             self._slots = ("momentum",)
 
-    def _update(self, w: Array, g: Array, scratch: Array, *state: Array) -> None:
-        s = np.multiply(g, self.learning_rate, out=scratch)
-        if not state:
-            w -= s
-            return
-        (m,) = state
-        m *= self.momentum
-        m -= s
-        if self.nesterov:
-            w -= s
-            w += np.multiply(m, self.momentum, out=s)
-        else:
-            w += m
+    def _rule(self) -> Rule:
+        return Rule(_core.SGD, self.learning_rate, momentum=self.momentum, nesterov=self.nesterov)
 
 
 class RMSprop(Optimizer):
@@ -228,18 +221,14 @@ class RMSprop(Optimizer):
         self.epsilon = _positive(epsilon, "epsilon")
         self._slots = ("velocity", "momentum") if self.momentum else ("velocity",)
 
-    def _update(self, w: Array, g: Array, scratch: Array, *state: Array) -> None:
-        v = state[0]
-        _average_square(v, g, self.rho, scratch)
-        s = np.add(v, self.epsilon, out=scratch)
-        np.sqrt(s, out=s)
-        np.divide(g, s, out=s)
-        s *= self.learning_rate
-        for m in state[1:]:
-            m *= self.momentum
-            m += s
-            s = m
-        w -= s
+    def _rule(self) -> Rule:
+        return Rule(
+            _core.RMSPROP,
+            self.learning_rate,
+            momentum=self.momentum,
+            decay=self.rho,
+            epsilon=self.epsilon,
+        )
 
 
 class Adam(Optimizer):
@@ -263,18 +252,12 @@ class Adam(Optimizer):
         self.epsilon = _positive(epsilon, "epsilon")
         self._slots = ("momentum", "velocity")
 
-    def _update(self, w: Array, g: Array, scratch: Array, *state: Array) -> None:
-        m, v = state
+    def _rule(self) -> Rule:
         t = self.iterations
         alpha = self.learning_rate * math.sqrt(1 - self.beta_2**t) / (1 - self.beta_1**t)
-        m *= self.beta_1
-        m += np.multiply(g, 1 - self.beta_1, out=scratch)
-        _average_square(v, g, self.beta_2, scratch)
-        s = np.sqrt(v, out=scratch)
-        s += self.epsilon
-        np.divide(m, s, out=s)
-        s *= alpha
-        w -= s
+        return Rule(
+            _core.ADAM, alpha, momentum=self.beta_1, decay=self.beta_2, epsilon=self.epsilon
+        )
 
 
 _OPTIMIZERS: dict[str, Callable[[], Optimizer]] = {"sgd": SGD, "rmsprop": RMSprop, "adam": Adam}
@@ -303,9 +286,10 @@ def clip_by_global_norm(parameters: Mapping[str, Parameter], limit: float) -> fl
     limit = _positive(limit, "limit")
     grads = _gradients(parameters)
     norm = _norm(grads)
-    scale = _scaling(limit, norm)
-    for grad in grads.values():
-        scale(grad, grad)
+    scale = _scale(limit, norm)
+    if scale != 1.0:
+        for grad in grads.values():
+            np.multiply(grad, scale, out=grad)
     return norm
 
 
@@ -328,23 +312,27 @@ def _gradients(parameters: Mapping[str, Parameter]) -> dict[str, Array]:
     return grads
 
 
+def _by_dtype(grads: Mapping[str, Array]) -> list[list[str]]:
+    """The names, those of one dtype together."""
+    kinds: dict[np.dtype, list[str]] = {}
+    for name, grad in grads.items():
+        kinds.setdefault(grad.dtype, []).append(name)
+    return list(kinds.values())
+
+
+def _flat(array: Any) -> Any:
+    """All values along one axis, copied where they do not stand in order; None stays None."""
+    return None if array is None else array.reshape(-1)
+
+
 def _norm(grads: Mapping[str, Array]) -> float:
-    flat = (grad.reshape(-1) for grad in grads.values())
-    return math.sqrt(sum(float(np.einsum("i,i->", g, g, dtype=np.float64)) for g in flat))
+    flat = ([_flat(grads[name]) for name in names] for names in _by_dtype(grads))
+    return math.sqrt(sum(sum(_core.squares(arrays)) for arrays in flat))
 
 
-def _scaling(limit: float, norm: float) -> ClipBlock:
-    if not limit < norm < math.inf:
-        return lambda g, out: g
-    scale = limit / norm
-    return lambda g, out: np.multiply(g, scale, out=out)
-
-
-def _average_square(v: Array, g: Array, decay: float, scratch: Array) -> None:
-    v *= decay
-    s = np.multiply(g, g, out=scratch)
-    s *= 1 - decay
-    v += s
+def _scale(limit: float, norm: float) -> float:
+    """The factor that brings `norm` down to `limit`; 1 where it is less, or not finite."""
+    return limit / norm if limit < norm < math.inf else 1.0
 
 
 def _number(value: Any, name: str, wanted: str, fits: Callable[[float], bool]) -> float:

@@ -1,9 +1,9 @@
-"""A trainable array with its gradient and version, and the initialisers."""
+"""A trainable array with its gradient and version, the initialisers, and arrays as rows."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -51,10 +51,8 @@ class Parameter:
     @contextmanager
     def writing(self) -> Iterator[Array]:
         """The values as a writable array, for in-place updates; counts up the version after."""
-        try:
-            yield self._data
-        finally:
-            self.version += 1
+        with writing_all([self]) as (data,):
+            yield data
 
     def assign(self, value: ArrayLike, name: str = "value") -> None:
         """Overwrite the values; `value` must have the same shape, and is cast to the dtype.
@@ -74,8 +72,9 @@ class Parameter:
         with self._lock:
             if self.grad is None:
                 self.grad = grad
-            else:
-                self.grad = self.grad + grad
+            else:  # into the new one: the old one may be in someone else's hands
+                room = np.asarray(grad)
+                self.grad = np.add(self.grad, room, out=room if room.flags.writeable else None)
 
     def zero_grad(self) -> None:
         """Forget the gradient."""
@@ -87,6 +86,21 @@ class Parameter:
 
     def __repr__(self) -> str:
         return f"Parameter(shape={self.shape}, dtype={self.dtype})"
+
+
+@contextmanager
+def writing_all(parameters: Sequence[Parameter]) -> Iterator[list[Array]]:
+    """`Parameter.writing` of several at once."""
+    try:
+        yield [parameter._data for parameter in parameters]
+    finally:
+        for parameter in parameters:
+            parameter.version += 1
+
+
+def as_rows(array: Array) -> Array:
+    """`array` as (rows, size of its last axis), C-contiguous and aligned; copied if need be."""
+    return np.require(array.reshape(-1, array.shape[-1]), requirements=["C", "A"])
 
 
 def uniform(

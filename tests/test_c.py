@@ -19,7 +19,7 @@ SOURCES = [*KERNELS, *sorted((ROOT / "csrc").glob("*.c"))]  # the slow ones firs
 WARNINGS = ["-Wall", "-Wextra", "-Werror"]
 SANITIZE = ["-std=c11", "-O0", "-g1", "-ffp-contract=off", "-pthread"]
 SANITIZE += ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-PROGRAMS = ["test_core", "test_api", "test_environment"]
+PROGRAMS = ["test_core", "test_api", "test_training", "test_environment"]
 
 CC = shutil.which("cc") or shutil.which("gcc")
 CXX = shutil.which("g++")
@@ -100,9 +100,9 @@ def neon(tmp_path_factory: pytest.TempPathFactory) -> Flavour:
     return Flavour(tmp_path_factory.mktemp("neon"), ARM_CC, [*setup_flags(), "-static"], QEMU)
 
 
-def digests(flavour: Flavour) -> dict[str, str]:
+def digests(flavour: Flavour, program: str = "test_core") -> dict[str, str]:
     """A hash of the bits of all outputs, by instruction set."""
-    return dict(line.split() for line in flavour.run("test_core", "--digest").splitlines())
+    return dict(line.split() for line in flavour.run(program, "--digest").splitlines())
 
 
 def sweep(flavour: Flavour, stride: int, *arguments: str) -> list[str]:
@@ -131,14 +131,20 @@ def test_program_with_neon(neon: Flavour, program: str) -> None:
     assert " 0 failures" in neon.run(program, "--quick")
 
 
-def test_neon_gives_the_bits_of_avx2(plain: Flavour, neon: Flavour) -> None:
-    here, there = digests(plain), digests(neon)
+@pytest.mark.parametrize("program", ["test_core", "test_training"])
+def test_neon_gives_the_bits_of_avx2(plain: Flavour, neon: Flavour, program: str) -> None:
+    here, there = digests(plain, program), digests(neon, program)
     if "avx2" not in here:
         pytest.skip("this CPU has no AVX2 to compare with")
     assert there["neon"] == here["avx2"]
     # Beyond the promise, but where it fails a compiler has fused what stands apart.
     assert there["generic"] == here["generic"]
     assert here["generic"] != here["avx2"], "the digest tells nothing apart"
+
+
+def test_neon_gives_the_functions_of_avx2(plain: Flavour, neon: Flavour) -> None:
+    if "avx2" not in digests(plain):
+        pytest.skip("this CPU has no AVX2 to compare with")
     assert sweep(neon, 1_000_003) == sweep(plain, 1_000_003, "--isa", "avx2")
 
 

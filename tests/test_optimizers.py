@@ -1,17 +1,19 @@
 """Optimizers: update rules against plain float64 versions and PyTorch, clipping, state, errors."""
 
 import copy
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import pytest
 
-from fastrnn import optimizers
+import fastrnn as fr
+from fastrnn import _core, optimizers
 from fastrnn.optimizers import SGD, Adam, Optimizer, RMSprop, clip_by_global_norm, clip_by_value
 from fastrnn.parameter import Parameter
 
-SHAPES = {"weight": (5, 3), "bias": (3,), "long": (2 * optimizers.BLOCK + 5,)}
+SHAPES = {"weight": (5, 3), "bias": (3,), "long": (800_003,)}  # long: enough for three threads
 Rule = Callable[[float, Iterator[float]], float]
 
 
@@ -89,7 +91,7 @@ every_rule = pytest.mark.parametrize(("optimizer", "rule"), CASES, ids=[repr(c[0
 
 
 @every_rule
-def test_rule(optimizer: Optimizer, rule: Rule) -> None:
+def test_rule(isa: str, optimizer: Optimizer, rule: Rule) -> None:
     parameters = make()
     want = expected(rule, parameters)
     train(copy.deepcopy(optimizer), parameters)
@@ -108,15 +110,22 @@ def test_float32_stays_float32_and_follows_float64(optimizer: Optimizer, rule: R
 
 
 @every_rule
-def test_blocks_do_not_show(
-    optimizer: Optimizer, rule: Rule, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.usefixtures("restore_threads")
+def test_same_bits_on_any_threads_and_instruction_set(
+    optimizer: Optimizer, rule: Rule, dtype: np.dtype
 ) -> None:
-    cut, whole = make(names=("long",)), make(names=("long",))
-    train(copy.deepcopy(optimizer), cut, steps=2)
-    monkeypatch.setattr(optimizers, "BLOCK", 10 * optimizers.BLOCK)
-    train(copy.deepcopy(optimizer), whole, steps=2)
-    np.testing.assert_array_equal(cut["long"].data, whole["long"].data)
-    assert not np.any(cut["long"].data == make(names=("long",))["long"].data)
+    results = set()
+    vector_isas = [isa for isa in _core.isas() if isa != "generic"]
+    for isa, threads in itertools.product(vector_isas, (1, 2, 3)):
+        with fr.config.using(isa=isa):
+            fr.set_num_threads(threads)
+            parameters = make(dtype.name, ("weight", "long", "bias"))
+            clipped = type(optimizer)(**{**optimizer.config(), "global_clipnorm": 1.0})
+            train(clipped, parameters, steps=3)
+            state = clipped.state_dict()
+            arrays = [p.data for p in parameters.values()] + [state[k] for k in sorted(state)]
+            results.add(b"".join(a.tobytes() for a in arrays))
+    assert len(results) == 1
 
 
 @pytest.mark.torch
@@ -145,6 +154,27 @@ def test_against_torch() -> None:
             other.step()
         for name, p in parameters.items():
             np.testing.assert_allclose(p.data, theirs[name].detach().numpy(), rtol=1e-11)
+
+
+@pytest.mark.torch
+def test_clipping_against_torch() -> None:
+    torch = pytest.importorskip("torch")
+    utils = torch.nn.utils
+    for clip, theirs_clips in (
+        ({"global_clipnorm": 1.5}, lambda ps: utils.clip_grad_norm_(ps, 1.5)),
+        ({"clipnorm": 1.5}, lambda ps: [utils.clip_grad_norm_([p], 1.5) for p in ps]),
+        ({"clipvalue": 0.25}, lambda ps: utils.clip_grad_value_(ps, 0.25)),
+    ):
+        parameters = make(names=("weight", "bias", "long"))
+        give_grads(parameters, 0)
+        theirs = [torch.nn.Parameter(torch.tensor(p.data)) for p in parameters.values()]
+        for p, other in zip(parameters.values(), theirs, strict=True):
+            other.grad = torch.tensor(p.grad)
+        theirs_clips(theirs)
+        torch.optim.SGD(theirs, lr=1.0).step()
+        SGD(1.0, **clip).step(parameters)
+        for p, other in zip(parameters.values(), theirs, strict=True):  # it adds 1e-6 to norms
+            np.testing.assert_allclose(p.data, other.detach().numpy(), atol=1e-6)
 
 
 def test_only_parameters_with_a_gradient_move() -> None:

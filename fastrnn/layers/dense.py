@@ -18,14 +18,14 @@ from fastrnn.layers.base import (
     check_size,
     single_use,
 )
-from fastrnn.losses import sigmoid, softmax
-from fastrnn.parameter import Array, Parameter, glorot_uniform
+from fastrnn.losses import softmax
+from fastrnn.parameter import Array, Parameter, as_rows, glorot_uniform
 
-# Each activation overwrites its argument; each derivative makes dz of y = act(z) and dy.
+# Each activation may overwrite its argument; each derivative makes dz of y = act(z) and dy.
 _ACTIVATIONS: dict[str, tuple[Callable[[Array], Array], Callable[[Array, Array], Array]]] = {
     "relu": (lambda z: np.maximum(z, 0, out=z), lambda y, dy: dy * (y > 0)),
-    "tanh": (lambda z: np.tanh(z, out=z), lambda y, dy: dy * (1 - y * y)),
-    "sigmoid": (sigmoid, lambda y, dy: dy * y * (1 - y)),
+    "tanh": (_core.tanh, lambda y, dy: dy * (1 - y * y)),
+    "sigmoid": (_core.sigmoid, lambda y, dy: dy * y * (1 - y)),
     "softmax": (softmax, lambda y, dy: y * (dy - np.sum(y * dy, axis=-1, keepdims=True))),
 }
 
@@ -81,10 +81,10 @@ class Dense(Layer):
 
         def pullback(dy: Array) -> Array:
             dz = dy if self.activation is None else _ACTIVATIONS[self.activation][1](y, dy)
-            dz_rows = dz.reshape(-1, self.out_features)
+            dz_rows = as_rows(dz)
             self.weight.add_grad(_matmul(dz_rows.T, x.reshape(-1, self.in_features)))
             if self.bias is not None:
-                self.bias.add_grad(dz_rows.sum(axis=0))
+                self.bias.add_grad(_core.sum_rows(dz_rows))
             return _matmul(dz_rows, weight).reshape(x.shape)
 
         return y, single_use(pullback, y.shape, self.dtype)
@@ -98,7 +98,7 @@ class Dense(Layer):
     def _forward(self, x: Array, weight: Array) -> Array:
         y = _matmul(x.reshape(-1, self.in_features), weight.T)
         if self.bias is not None:
-            y += self.bias.data
+            _core.add_row(y, self.bias.data)
         if self.activation is not None:
             y = _ACTIVATIONS[self.activation][0](y)
         return y.reshape(*x.shape[:-1], self.out_features)

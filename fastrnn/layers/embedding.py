@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from fastrnn import _core
 from fastrnn.layers.base import (
     Layer,
     check_dtype,
@@ -16,7 +17,7 @@ from fastrnn.layers.base import (
     check_size,
     single_use,
 )
-from fastrnn.parameter import Array, Parameter, uniform
+from fastrnn.parameter import Array, Parameter, as_rows, uniform
 
 
 class Embedding(Layer):
@@ -46,39 +47,38 @@ class Embedding(Layer):
 
     def __call__(self, x: ArrayLike) -> Array:
         """The rows of the table, shape (..., embedding_dim)."""
-        return np.take(self.weight.data, self._check(x), axis=0)
+        return self._take(self._check(x))
 
     def vjp(self, x: ArrayLike) -> tuple[Array, Callable[[Array], None]]:
         """The rows and their pullback: dy (..., embedding_dim) to None, ids having no gradient."""
-        ids = self._check(x)
-        y = np.take(self.weight.data, ids, axis=0)
-        # The ids are the caller's, who may reuse their memory before the pullback is called.
-        flat = ids.reshape(-1).astype(_narrowest(self.num_embeddings))
+        ids = self._check(x)  # the caller may reuse the memory of x before the pullback is called
+        y = self._take(ids)
 
         def pullback(dy: Array) -> None:
-            # Ids in order, equal ones side by side in their old order: a sum over each run, always
-            # taken in the same order.
-            order = np.argsort(flat, kind="stable")
-            ordered = flat[order]
-            starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
-            rows = np.take(dy.reshape(-1, self.embedding_dim), order, axis=0)
             grad = np.zeros(self.weight.shape, self.dtype)
-            grad[ordered[starts]] = np.add.reduceat(rows, starts, axis=0)
+            _core.add_rows_at(as_rows(dy), ids.reshape(-1), grad)  # in the order of the ids
             self.weight.add_grad(grad)
 
         return y, single_use(pullback, y.shape, self.dtype)
 
-    def _check(self, x: ArrayLike) -> NDArray[np.intp]:
-        ids = np.asarray(x)
-        if ids.dtype.kind not in "iu":
-            raise TypeError(f"x: expected integer ids, got {ids.dtype}")
-        if ids.size == 0:
-            raise ValueError(f"x: expected at least one id, got shape {ids.shape}")
-        low, high = ids.min(), ids.max()
-        if low < 0 or high >= self.num_embeddings:
-            bad = low if low < 0 else high
+    def _take(self, ids: NDArray[np.int64]) -> Array:
+        y = _core.empty((ids.size, self.embedding_dim), self.dtype == np.float64)
+        # "clip" copies into y at once, where "raise" takes a copy first; the ids are checked.
+        np.take(self.weight.data, ids.reshape(-1), axis=0, out=y, mode="clip")
+        return y.reshape(*ids.shape, self.embedding_dim)
+
+    def _check(self, x: ArrayLike) -> NDArray[np.int64]:
+        """The ids as a new array."""
+        array = np.asarray(x)
+        if array.dtype.kind not in "iu":
+            raise TypeError(f"x: expected integer ids, got {array.dtype}")
+        if array.size == 0:
+            raise ValueError(f"x: expected at least one id, got shape {array.shape}")
+        ids = _core.ids(array, self.num_embeddings)
+        if ids is None:
+            bad = array.min() if array.min() < 0 else array.max()
             raise ValueError(f"x: expected ids from 0 to {self.num_embeddings - 1}, got {bad}")
-        return ids.astype(np.intp, copy=False)
+        return ids
 
     def output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return (*input_shape, self.embedding_dim)
@@ -90,8 +90,3 @@ class Embedding(Layer):
             "dtype": self.dtype.name,
             "seed": self.seed,
         }
-
-
-def _narrowest(count: int) -> np.dtype:
-    """The smallest type that holds ids below `count`; 16 bits and less sort by radix."""
-    return np.min_scalar_type(count - 1)

@@ -52,6 +52,18 @@ static const char *const all_isas[] = {"avx2", "avx512", "neon", "generic"};
 #define ISAS 4
 #define IS_GENERIC(isa) (strcmp(isa, "generic") == 0)
 
+// --- Bits ---------------------------------------------------------------------------------------
+
+#define HASH_START 0xcbf29ce484222325u
+static inline uint64_t hash(uint64_t h, const double *values, int64_t count) { // FNV-1a
+    for (int64_t i = 0; i < count; i++) {
+        uint64_t bits;
+        memcpy(&bits, &values[i], sizeof bits);
+        for (int shift = 0; shift < 64; shift += 8) h = (h ^ (bits >> shift & 0xFF)) * 0x100000001b3u;
+    }
+    return h;
+}
+
 // --- Random numbers -----------------------------------------------------------------------------
 
 static _Thread_local uint64_t random_state;

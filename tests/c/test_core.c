@@ -238,15 +238,6 @@ static void fill_lengths(const size_case *s, int64_t *lengths) {
 
 // --- A digest -----------------------------------------------------------------------------------
 
-static uint64_t hash(uint64_t h, const double *values, int64_t count) { // FNV-1a
-    for (int64_t i = 0; i < count; i++) {
-        uint64_t bits;
-        memcpy(&bits, &values[i], sizeof bits);
-        for (int shift = 0; shift < 64; shift += 8) h = (h ^ (bits >> shift & 0xFF)) * 0x100000001b3u;
-    }
-    return h;
-}
-
 static uint64_t hash_functions(uint64_t h) {
     enum { N = 3001 };
     double values[N];
@@ -265,7 +256,7 @@ static uint64_t hash_functions(uint64_t h) {
 }
 
 static uint64_t digest(const char *isa) {
-    uint64_t h = 0xcbf29ce484222325u;
+    uint64_t h = HASH_START;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         if (!cases[i].quick) continue;
         for (int cell = 0; cell < 4; cell++)
