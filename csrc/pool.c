@@ -72,9 +72,12 @@ static int64_t now_ns(void) {
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
+// Before a thread without a job sleeps.
 #define SPIN_NS 20000
-// Inside a job a wait goes on with yielding, which leaves the CPU to whoever needs it: a thread that slept
-// at every barrier would be woken on its waker's CPU, and two could share one for good.
+// Inside a job a wait soon goes on with yielding, which leaves the CPU to whoever needs it, the thread that
+// is waited for perhaps. One that slept at every barrier would be woken on its waker's CPU, and two could
+// share one for good.
+#define YIELD_FROM_NS 1500
 #define YIELD_NS 5000000
 
 // Waits until the value is no longer `seen`, and returns it.
@@ -89,7 +92,7 @@ static unsigned gate_wait(gate *g, unsigned seen, int in_job) {
         }
         if (!start) start = now_ns();
         waited = now_ns() - start;
-        if (waited > SPIN_NS) sched_yield();
+        if (in_job && waited > YIELD_FROM_NS) sched_yield();
     } while (waited < (in_job ? YIELD_NS : SPIN_NS));
     pthread_mutex_lock(&g->mutex);
     atomic_fetch_add(&g->sleepers, 1);
