@@ -95,16 +95,27 @@ class Pullback:
                 dx *= masks[k]
             features = layer.input_size if k == 0 else hidden * directions
             tape = cast(_core.Tape, tapes.pop())
-            parts = tuple(
-                [_core.empty((*tape.sequence_shape(), features), double) for _ in range(directions)]
-            )
-            gradients = []
-            for parameters in layer.weights(k):
-                grads = [_core.empty(p.shape, double) for p in parameters]
-                added += zip(parameters, grads, strict=True)
-                gradients.append((*grads, None, None)[:4])
+            parts, gradients = [], []
+            for parameters in layer.weights[k]:
+                parts.append(_core.empty((*tape.sequence_shape(), features), double))
+                grads: list[Array | None] = []
+                for parameter in parameters:
+                    grad = _core.empty(parameter.shape, double)
+                    added.append((parameter, grad))
+                    grads.append(grad)
+                grads += [None] * (4 - len(grads))
+                gradients.append(tuple(grads))
             _core.backward(
-                tape, k * directions, shape[0], dx, dh_n, dc_n, parts, dh_0, dc_0, tuple(gradients)
+                tape,
+                k * directions,
+                shape[0],
+                dx,
+                dh_n,
+                dc_n,
+                tuple(parts),
+                dh_0,
+                dc_0,
+                tuple(gradients),
             )
             dx = parts[0] if directions == 1 else np.add(parts[0], parts[1], out=parts[0])
         for parameter, grad in added:

@@ -110,11 +110,14 @@ class Recurrent(Layer):
             shapes = [(rows, inputs), (rows, hidden), (rows,), (rows,)]
             for name, shape in zip(self.names(index), shapes, strict=False):
                 self._parameters[name] = Parameter(uniform(shape, bound, self.dtype, rng))
-
-    def weights(self, layer: int) -> list[list[Parameter]]:
-        """One layer's parameters by direction: w_ih, w_hh, and what biases there are."""
-        indices = range(layer * self.directions, (layer + 1) * self.directions)
-        return [[self._parameters[name] for name in self.names(i)] for i in indices]
+        # By layer and direction: w_ih, w_hh, and what biases there are.
+        self.weights = [
+            [
+                [self._parameters[name] for name in self.names(layer * self.directions + d)]
+                for d in range(self.directions)
+            ]
+            for layer in range(self.num_layers)
+        ]
 
     def packs(self, layer: int, training: bool) -> tuple[_core.Pack, ...]:
         """One layer's packed weights by direction, cached on the parameters' versions."""
@@ -125,7 +128,7 @@ class Recurrent(Layer):
                     break
             else:
                 return cached.packs
-        weights = self.weights(layer)
+        weights = self.weights[layer]
         # Before the values are read: who writes meanwhile makes this pack an old one.
         versions = [(p, p.version) for direction in weights for p in direction]
         packs = []
