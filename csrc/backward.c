@@ -160,13 +160,16 @@ static void sum_biases(const plan *p, int64_t begin, int64_t end) {
         for (int64_t i = 0; i < count; i++) rows[i] = (const char *)rows[i] + begin * item;
         p->run.pack->kernels->sum_rows[layer->dtype](end - begin, count, rows, sums + begin * item, row > 0);
     }
-    for (int64_t i = begin; i < end; i++) {
-        const int block = (int)(i / H);
+    for (int block = 0; block < p->info->saved; block++) {
+        const int64_t first = frnn_max(begin, block * H),
+                      bytes = (frnn_min(end, (block + 1) * H) - first) * item;
+        if (bytes <= 0) continue;
         if (p->args->db_ih && block < p->info->gates)
-            memcpy((char *)p->args->db_ih + i * item, sums + i * item, (size_t)item);
+            memcpy((char *)p->args->db_ih + first * item, sums + first * item, (size_t)bytes);
         for (int gate = 0; gate < p->info->gates && p->args->db_hh; gate++)
             if (p->info->hidden_block[gate] == block)
-                memcpy((char *)p->args->db_hh + (gate * H + i % H) * item, sums + i * item, (size_t)item);
+                memcpy((char *)p->args->db_hh + (first + (gate - block) * H) * item, sums + first * item,
+                       (size_t)bytes);
     }
 }
 
