@@ -21,9 +21,9 @@ NAMES = ("fastrnn", "torch", "onnxruntime", "jax")
 class Pass(Contender):
     """What is timed, and its `results` as arrays by name, asked for before any timing.
 
-    Of a layer: output (B, T, D * H), h and c (D, B, H), of training also dx (B, T, I) and every
-    weight's gradient by the weight's name; of steps the last output and state after `STEPS` steps;
-    of a model the losses of its first `STEPS` updates.
+    Of a layer: output (B, T, D * H), for inference h and c (D, B, H), for training dx (B, T, I) and
+    every weight's gradient by the weight's name; of steps the last output and state after `STEPS`
+    steps; of a model the losses of its first `STEPS` updates.
     """
 
     results: Callable[[], Results]

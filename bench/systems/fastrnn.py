@@ -102,9 +102,9 @@ def _training(layer: Recurrent, problem: Problem, lengths: Any) -> Pass:
 
     def results() -> Results:
         new_step()
-        y, state, (dx, _) = run()
+        y, _, (dx, _) = run()
         gradients = {name: np.asarray(p.grad) for name, p in layer.parameters().items()}
-        return {"output": y, **_state(state), "dx": dx, **gradients}
+        return {"output": y, "dx": dx, **gradients}
 
     return Pass(run, new_step, results=results)
 

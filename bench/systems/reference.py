@@ -19,16 +19,16 @@ def passes(row: Row) -> dict[str, Pass]:
         return reference.layer_forward(cell, problem.x, problem.weights)
 
     def training() -> Any:
-        y, h, c, tape = forward()
-        return y, h, c, reference.layer_backward(tape, problem.dy)
+        y, _, _, tape = forward()
+        return y, reference.layer_backward(tape, problem.dy)
 
     def forward_results() -> Results:
         y, h, c, _ = forward()
         return {"output": y, **_state(h, c)}
 
     def training_results() -> Results:
-        y, h, c, (dx, _, _, gradients) = training()
-        return {"output": y, **_state(h, c), "dx": dx, **gradients}
+        y, (dx, _, _, gradients) = training()
+        return {"output": y, "dx": dx, **gradients}
 
     return {
         "forward": Pass(forward, results=forward_results),

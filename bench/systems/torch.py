@@ -101,14 +101,10 @@ class _Layer:
             return y, state, torch.autograd.grad(y, inputs, self.dy)
 
         def results() -> Results:
-            y, state, (dx, *gradients) = run()
+            y, _, (dx, *gradients) = run()
             named = zip(parameters, (gradient.numpy() for gradient in gradients), strict=True)
-            return {
-                "output": self._batch_first(y),
-                **_state(state),
-                "dx": self._batch_first(dx),
-                **dict(named),
-            }
+            arrays = {"output": y, "dx": dx}
+            return {**{k: self._batch_first(a) for k, a in arrays.items()}, **dict(named)}
 
         return Pass(run, results=results)
 
