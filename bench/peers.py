@@ -125,7 +125,7 @@ class Result:
 
 def parse() -> tuple[Options, dict[str, list[AnyRow]]]:
     """What was asked for, and the rows by group."""
-    parser = command.parser("bench.peers", __doc__, rounds=5)
+    parser = command.parser("bench.peers", __doc__, rounds=4)
     command.add_rows(parser, [])
     add = parser.add_argument
     add("--groups", nargs="+", choices=[*GROUPS, "all"], default=["table"], metavar="GROUP",

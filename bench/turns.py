@@ -28,7 +28,7 @@ from bench.systems import Pass
 _SETTLE_SECONDS = 0.01  # for threads that were stopped while they spun
 
 _CALLS = 2  # in a turn at least: the first finds the caches full of the others' data
-_TRIALS = 3  # turns that decide between variants
+_TRIALS = 2  # turns that decide between variants
 
 
 @dataclass(frozen=True)

@@ -50,12 +50,12 @@ class System:
 
 def layer_passes(row: Row) -> dict[str, Pass]:
     """The row's forward and training pass."""
-    problem = Problem(row)
+    layer, problem = layer_of(row)
     lengths = problem.lengths if row.ragged else None
     # Inference keeps its packs, so training has a layer of its own.
     return {
-        "forward": _forward(_layer(row, problem), problem, lengths),
-        "training": _training(_layer(row, problem), problem, lengths),
+        "forward": _forward(layer, problem, lengths),
+        "training": _training(layer_of(row)[0], problem, lengths),
     }
 
 
@@ -68,12 +68,14 @@ def _baseline(row: Row) -> dict[str, Pass]:
     return {}
 
 
-def _layer(row: Row, problem: Problem) -> Recurrent:
+def layer_of(row: Row) -> tuple[Recurrent, Problem]:
+    """The row's layer, with the weights of its data."""
+    problem = Problem(row)
     layer = _LAYERS[row.cell](
         row.input_size, row.hidden_size, bidirectional=row.directions == 2, dtype=row.dtype
     )
     layer.load_state_dict(problem.weights)
-    return layer
+    return layer, problem
 
 
 def _forward(layer: Recurrent, problem: Problem, lengths: Any) -> Pass:
@@ -125,8 +127,7 @@ def _both(one: Pass, other: Pass) -> Pass:
 
 
 def _step(row: Row) -> Pass:
-    problem = Problem(row)
-    layer = _layer(row, problem)
+    layer, problem = layer_of(row)
     x = problem.x[:, 0]
     stream = Stream(lambda state: layer.step(x, state), layer.initial_state(len(x)))
 
