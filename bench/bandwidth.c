@@ -14,8 +14,7 @@ long long read_streams(const vector *data, long vectors, long passes) {
 #else
 #pragma GCC unroll 32
 #endif
-            for (int k = 0; k < LOADS; k++)
-                sums[k % SUMS] ^= data[k / EACH * vectors + i + k % EACH];
+            for (int k = 0; k < LOADS; k++) sums[k % SUMS] ^= data[k / EACH * vectors + i + k % EACH];
         }
     }
     for (int k = 1; k < SUMS; k++) sums[0] ^= sums[k];

@@ -9,7 +9,7 @@ Groups of rows:
   streaming      one time step, the state carried on
   models         whole training steps of character models
 
-Without options it is the table on 1 thread, about 5 minutes.
+Without options it is the table on 1 thread, some 6 minutes.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ class Result:
         return figures
 
 
-def parse() -> tuple[Options, dict[str, list[AnyRow]]]:
+def parse() -> tuple[Options, Mapping[str, list[AnyRow]]]:
     """What was asked for, and the rows by group."""
     parser = command.parser("bench.peers", __doc__, rounds=4)
     command.add_rows(parser, [])

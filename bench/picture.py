@@ -51,12 +51,12 @@ def draw(file: Path, results: Sequence[Result]) -> None:
         panel.set(xscale="log", title=f"{number} thread{'s' * (number > 1)}")
         panel.grid(True, color="0.92")
         panel.set_axisbelow(True)
-        panel.set_xticks([tick for tick in _TICKS])
+        panel.set_xticks(_TICKS)
         panel.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
         panel.xaxis.set_minor_formatter(NullFormatter())
         panel.minorticks_off()
-    ratios = [result.ratio for result in results if result.ratio]
-    panels[0, 0].set_xlim(min(0.5, *ratios) / 1.15, max(2.0, *ratios) * 1.15)
+    widest = [0.5, 2.0, *(result.ratio for result in results if result.ratio)]
+    panels[0, 0].set_xlim(min(widest) / 1.15, max(widest) * 1.15)
     panels[0, 0].set_yticks(range(len(rows)), [row.title for _, row in rows], fontsize=8)
     panels[0, 0].set_ylim(len(rows) - 0.4, -0.6)
     figure.supxlabel("time of the best peer / time of fastrnn", fontsize=10)

@@ -34,6 +34,15 @@ _TARGETS: dict[str, tuple[list[str], int, int]] = {
 
 _REALS = {"float32": "float", "float64": "double"}
 
+_FUNCTIONS: dict[str, tuple[str, list[Any], Any]] = {
+    "fma.c": ("fma_chains", [ctypes.c_long], ctypes.c_double),
+    "bandwidth.c": (
+        "read_streams",
+        [ctypes.c_void_p, ctypes.c_long, ctypes.c_long],
+        ctypes.c_longlong,
+    ),
+}
+
 _FLOPS = 1e9  # a thread's share of one call: milliseconds
 _BYTES = 2e8  # likewise
 
@@ -50,7 +59,7 @@ class Peak:
     def __init__(self, isa: str, threads: int = 1, dtype: str = "float32") -> None:
         flags, size, chains = _TARGETS[isa]
         self._chains = _compiled(
-            "fma.c", "fma_chains", *flags, "-ffp-contract=fast", f"-DREAL={_REALS[dtype]}",
+            "fma.c", *flags, "-ffp-contract=fast", f"-DREAL={_REALS[dtype]}",
             f"-DVECTOR_BYTES={size}", f"-DCHAINS={chains}",
         )  # fmt: skip
         each = 2 * size // np.dtype(dtype).itemsize * chains
@@ -71,7 +80,7 @@ class Reads:
     def __init__(self, isa: str, threads: int, size: int, streams: int) -> None:
         flags, width, _ = _TARGETS[isa]
         self._read = _compiled(
-            "bandwidth.c", "read_streams", *flags, f"-DVECTOR_BYTES={width}", f"-DSTREAMS={streams}"
+            "bandwidth.c", *flags, f"-DVECTOR_BYTES={width}", f"-DSTREAMS={streams}"
         )
         self._vectors = max(1, size // width // _LOADS) * (_LOADS // streams)
         each = self._vectors * streams * width
@@ -107,7 +116,9 @@ def _aligned(size: int) -> Any:
 
 
 @functools.cache
-def _compiled(source: str, name: str, *options: str) -> Callable[..., object]:
+def _compiled(source: str, *options: str) -> Callable[..., object]:
+    """The function that the file has, compiled with these options."""
+    name, arguments, result = _FUNCTIONS[source]
     compiler = shlex.split(os.environ.get("CC", "cc"))
     if shutil.which(compiler[0]) is None:
         raise RuntimeError(f"no C compiler ({compiler[0]}) to measure the machine with")
@@ -119,12 +130,10 @@ def _compiled(source: str, name: str, *options: str) -> Callable[..., object]:
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             raise RuntimeError(f"{shlex.join(command)} failed:\n{done.stderr}")
-        function = getattr(ctypes.CDLL(str(library)), name)
-    function.argtypes = [ctypes.c_long] if name == "fma_chains" else [
-        ctypes.c_void_p, ctypes.c_long, ctypes.c_long
-    ]  # fmt: skip
-    function.restype = ctypes.c_double if name == "fma_chains" else ctypes.c_longlong
-    return function
+        function: Any = getattr(ctypes.CDLL(str(library)), name)
+    function.argtypes = arguments
+    function.restype = result
+    return function  # type: ignore[no-any-return]
 
 
 def caches() -> list[tuple[str, int, int]]:

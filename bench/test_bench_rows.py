@@ -12,7 +12,8 @@ _ROWS = select(["lstm-1-1-64-64", "*-32-100-128-128", "lstm-32-100-64-64"], ROWS
 
 @pytest.fixture(scope="module", params=_ROWS, ids=lambda row: row.name)
 def row(request: pytest.FixtureRequest) -> Row:
-    return request.param
+    row: Row = request.param
+    return row
 
 
 @pytest.fixture(scope="module")

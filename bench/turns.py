@@ -75,7 +75,7 @@ class Player:
         self._process.join()
 
     def _asked(self, method: str, *arguments: object) -> Any:
-        self._signal(signal.SIGCONT)
+        os.kill(self._pid, signal.SIGCONT)
         time.sleep(_SETTLE_SECONDS)
         self._connection.send((method, arguments))
         return self._answer()
@@ -87,14 +87,16 @@ class Player:
             self._process.join()
             code = self._process.exitcode
             raise Failure(f"{self.name}: its process ended (status {code})") from None
-        self._signal(signal.SIGSTOP)
+        os.kill(self._pid, signal.SIGSTOP)
+        os.waitpid(self._pid, os.WUNTRACED)  # it takes a moment
         if error:
             raise Failure(f"{self.name}: {error}")
         return answer
 
-    def _signal(self, number: int) -> None:
+    @property
+    def _pid(self) -> int:
         assert self._process.pid is not None
-        os.kill(self._process.pid, number)
+        return self._process.pid
 
 
 @contextmanager

@@ -185,6 +185,14 @@ class _Direction:
         return dict(zip(self._names(), both, strict=True))
 
 
+def _finished(values: Any) -> Any:
+    """The same arrays, once they are computed."""
+    import jax
+
+    wait: Any = jax.block_until_ready
+    return wait(values)
+
+
 def _layer_passes(row: Row, problem: Problem, unroll: int) -> dict[str, dict[str, Pass]]:
     import jax
     import jax.numpy as jnp
@@ -208,10 +216,10 @@ def _layer_passes(row: Row, problem: Problem, unroll: int) -> dict[str, dict[str
         return jnp.concatenate(outputs, axis=-1), sum(dxs), gradients
 
     def run_forward() -> Any:
-        return jax.block_until_ready(forward(parameters, x))
+        return _finished(forward(parameters, x))
 
     def run_training(way: str) -> Any:
-        return jax.block_until_ready(training(parameters, x, dy, way))
+        return _finished(training(parameters, x, dy, way))
 
     def forward_results() -> Results:
         output, states = run_forward()
@@ -223,7 +231,7 @@ def _layer_passes(row: Row, problem: Problem, unroll: int) -> dict[str, dict[str
 
     def training_results(way: str) -> Results:
         output, dx, gradients = run_training(way)
-        named = {}
+        named: dict[str, Any] = {}
         for direction, these in zip(directions, gradients, strict=True):
             named |= direction.named(these)
         arrays = {"output": output, "dx": dx}
@@ -249,9 +257,7 @@ def _step(row: Row, problem: Problem) -> Pass:
     x = jnp.asarray(problem.x.swapaxes(0, 1).copy())
     layer = _Direction(row, problem, unroll=1, reverse=False)
     forward = jax.jit(layer.forward)
-    stream = Stream(
-        lambda state: jax.block_until_ready(forward(layer.parameters, x, state)), layer.zeros
-    )
+    stream = Stream(lambda state: _finished(forward(layer.parameters, x, state)), layer.zeros)
 
     def results() -> Results:
         y, state = stream.first_steps()

@@ -178,7 +178,8 @@ def _update(model: Model, batch_first: bool, adam: str) -> Pass:
     _load(modules, problem.weights)
     embedding, dense = modules["embedding"], modules["dense"]
     parameters = list(modules.parameters())
-    optimizer = torch.optim.Adam(parameters, eps=1e-7, **{adam: True})
+    options: Any = {adam: True}
+    optimizer = torch.optim.Adam(parameters, eps=1e-7, **options)
     windows = cycle(
         [
             [torch.from_numpy(ids if batch_first else ids.T.copy()) for ids in window]
@@ -191,7 +192,7 @@ def _update(model: Model, batch_first: bool, adam: str) -> Pass:
         optimizer.zero_grad()
         output, state = recurrent(embedding(x), state)
         logits = dense(output)
-        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), y.flatten())
+        loss: Any = torch.nn.functional.cross_entropy(logits.flatten(0, 1), y.flatten())
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 5.0)
         optimizer.step()
