@@ -21,37 +21,66 @@ class Options(argparse.Namespace):
     """What was asked for."""
 
     threads: list[int]
-    patterns: list[str]
-    rows: list[Row]
     rounds: int
     seconds: float
     markdown: bool
     json: Path | None
+    patterns: list[str]
+    rows: list[Row]
 
 
-def parse(program: str, purpose: str | None, patterns: Sequence[str]) -> Options:
-    """The command line's options, checked; `patterns` are the rows if none are named."""
-    parser = argparse.ArgumentParser(prog=f"python -m {program}", description=purpose)
-    add = parser.add_argument
-    add("--threads", type=int, nargs="+", default=[1], help="of fastrnn and NumPy (default: 1)")
-    add("--rows", dest="patterns", nargs="+", default=patterns, metavar="ROW",
-        help="cell-B-T-I-H, or a pattern such as 'lstm-*'")  # fmt: skip
-    add("--rounds", type=int, default=7, help="turns that each contender has (default: 7)")
+def parser(program: str, purpose: str | None, rounds: int = 7) -> argparse.ArgumentParser:
+    """Threads, turns and how to report: what all take."""
+    made = argparse.ArgumentParser(
+        prog=f"python -m {program}",
+        description=purpose,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = made.add_argument
+    add("--threads", type=int, nargs="+", default=[1], help="of each contender (default: 1)")
+    add("--rounds", type=int, default=rounds, help=f"turns that each has (default: {rounds})")
     add("--seconds", type=float, default=0.05, help="length of a turn (default: 0.05)")
     add("--markdown", action="store_true", help="print Markdown, for a README")
     add("--json", type=Path, metavar="FILE", help="write all figures to FILE as well")
-    options = parser.parse_args(namespace=Options())
+    return made
+
+
+def add_rows(parser: argparse.ArgumentParser, patterns: Sequence[str]) -> None:
+    """The option --rows; `patterns` if none are named."""
+    parser.add_argument(
+        "--rows", dest="patterns", nargs="+", default=patterns, metavar="ROW",
+        help="cell-B-T-I-H, or a pattern such as 'lstm-*'",
+    )  # fmt: skip
+
+
+def parse(parser: argparse.ArgumentParser, options: Options | None = None) -> Options:
+    """What was asked for, checked."""
+    options = parser.parse_args(namespace=options or Options())
     cpus = _core.default_num_threads()
     if not all(1 <= threads <= cpus for threads in options.threads):
         parser.error(f"--threads: expected 1 to {cpus}, got {options.threads}")
     if options.rounds < 1:
         parser.error(f"--rounds: expected at least 1, got {options.rounds}")
-    if options.json and not options.json.parent.is_dir():
-        parser.error(f"--json: no such folder: {options.json.parent}")
+    if options.json:
+        check_folder(parser, "--json", options.json)
+    return options
+
+
+def check_folder(parser: argparse.ArgumentParser, option: str, file: Path) -> None:
+    """That `file` can be written, as far as its folder goes."""
+    if not file.parent.is_dir():
+        parser.error(f"{option}: no such folder: {file.parent}")
+
+
+def parse_rows(program: str, purpose: str | None, patterns: Sequence[str]) -> Options:
+    """As `parse`, with the rows of the table; `patterns` if none are named."""
+    made = parser(program, purpose)
+    add_rows(made, patterns)
+    options = parse(made)
     try:
-        options.rows = shapes.select(options.patterns)
+        options.rows = shapes.select(options.patterns, shapes.ROWS)
     except ValueError as error:
-        parser.error(f"--rows: {error}")
+        made.error(f"--rows: {error}")
     return options
 
 

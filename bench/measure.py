@@ -44,12 +44,13 @@ def interleaved(
         for name, contender in contenders.items():
             if threads > 1:
                 time.sleep(_SETTLE_SECONDS)
-            times[name].append(_fastest_call(contender, seconds))
+            times[name].append(fastest_call(contender, seconds))
     return times
 
 
-def _fastest_call(contender: Contender, seconds: float) -> float:
-    fastest = float("inf")
+def fastest_call(contender: Contender, seconds: float, calls: int = 1) -> float:
+    """The fastest of `seconds` of calls, at least `calls` of them, in seconds."""
+    fastest, made = float("inf"), 0
     with contender.within():
         end = time.perf_counter() + seconds
         while True:
@@ -57,8 +58,8 @@ def _fastest_call(contender: Contender, seconds: float) -> float:
             start = time.perf_counter()
             contender.run()
             now = time.perf_counter()
-            fastest = min(fastest, now - start)
-            if now > end:
+            fastest, made = min(fastest, now - start), made + 1
+            if now > end and made >= calls:
                 return fastest
 
 

@@ -1,98 +1,101 @@
-"""One row as a problem: fastrnn's and the reference's passes over the same data, compared first."""
+"""One row as a problem: the data and weights that every system gets, and whether results agree."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-import fastrnn as fr
-from bench.measure import Contender
-from bench.shapes import Row
-from fastrnn import reference
-from fastrnn.layers.recurrent import Recurrent
-from fastrnn.parameter import Array
+from bench.shapes import GATES, AnyRow, Model, Row
 
-_LAYERS: dict[str, type[Recurrent]] = {"rnn": fr.RNN, "gru": fr.GRU, "lstm": fr.LSTM}
+Array = NDArray[Any]
+Results = Mapping[str, Array]
 
 # Of the largest value; float32 sums of a few thousand terms in two orders stay well below.
-_TOLERANCE = 1e-4
+_TOLERANCE = {"float32": 1e-4, "float64": 1e-11}
+
+STEPS = 4  # of a stream or a model that are compared
+_WINDOWS = 8  # of a model's data, over and over
 
 
 class Mismatch(Exception):
-    """fastrnn and the reference do not agree, so a comparison of times means nothing."""
+    """Two systems do not agree, so a comparison of times means nothing."""
 
 
 class Problem:
-    """The passes over one row's random data: initial states zero, gradients of the output only.
+    """A layer's data: initial states zero, gradients of the output only.
 
-    A training step is outputs, dx, dstate and every weight's gradient. Weights change between the
-    steps of a training, so `new_step` has them packed again in each; inference keeps its packs,
-    which is why it has a layer of its own.
+    x (B, T, I), dy (B, T, D * H), lengths (B,), weights by PyTorch's names and in its shapes, all
+    from one seed.
     """
 
     def __init__(self, row: Row) -> None:
-        self.row = row
         batch, time, inputs, hidden = row.sizes
-        self.inference = _LAYERS[row.cell](inputs, hidden, seed=0)
-        self.trained = _LAYERS[row.cell](inputs, hidden, seed=0)
-        self.weights = self.inference.state_dict()
-        self.cell = "rnn_tanh" if row.cell == "rnn" else row.cell
         rng = np.random.default_rng(0)
-        self.x = rng.standard_normal((batch, time, inputs), np.float32)
-        self.dy = rng.standard_normal((batch, time, hidden), np.float32)
+        self.lengths = row.lengths()
+        self.x = rng.standard_normal((batch, time, inputs)).astype(row.dtype)
+        self.dy = rng.standard_normal((batch, time, hidden * row.directions)).astype(row.dtype)
+        self.weights = _weights(row, rng)
 
-    def contenders(self) -> dict[str, Contender]:
-        """fastrnn's ``forward`` and ``training``, and the reference's."""
-        return {
-            "forward": Contender(self.forward),
-            "training": Contender(self.training, self.new_step),
-            "reference forward": Contender(self.reference_forward),
-            "reference training": Contender(self.reference_training),
+
+class ModelProblem:
+    """A character model's data: windows (x, y) of ids (B, T), and its weights.
+
+    The weights are named embedding.weight, lstm.weight_ih_l0, ..., dense.weight, dense.bias.
+    """
+
+    def __init__(self, model: Model) -> None:
+        rng = np.random.default_rng(0)
+        time, hidden, characters = model.time, model.hidden_size, model.characters
+        ids = rng.integers(0, characters, (model.batch, _WINDOWS * time + 1))
+        starts = range(0, _WINDOWS * time, time)
+        self.windows = [(ids[:, t : t + time], ids[:, t + 1 : t + time + 1]) for t in starts]
+        self.weights: dict[str, Array] = {
+            "embedding.weight": rng.standard_normal((characters, model.embedding), np.float32),
+            "dense.weight": _uniform(rng, (characters, hidden), hidden, "float32"),
+            "dense.bias": np.zeros(characters, np.float32),
         }
-
-    def forward(self) -> dict[str, Array]:
-        y, state = self.inference(self.x)
-        return {"output": y, "state": state}
-
-    def new_step(self) -> None:
-        """As an optimiser leaves it: no gradients, other weights (the values stay)."""
-        self.trained.zero_grad()
-        for parameter in self.trained.parameters().values():
-            parameter.version += 1
-
-    def training(self) -> dict[str, Array]:
-        (y, state), pullback = self.trained.vjp(self.x)
-        dx, dstate = pullback(self.dy)
-        return {"output": y, "state": state, "dx": dx, "dstate": dstate}
-
-    def reference_forward(self) -> None:
-        reference.layer_forward(self.cell, self.x, self.weights)
-
-    def reference_training(self) -> dict[str, Array]:
-        y, h_n, c_n, tape = reference.layer_forward(self.cell, self.x, self.weights)
-        dx, dh0, dc0, gradients = reference.layer_backward(tape, self.dy)
-        state, dstate = _state(h_n, c_n), _state(dh0, dc0)
-        return {"output": y, "state": state, "dx": dx, "dstate": dstate, **gradients}
-
-    def check(self) -> None:
-        """Compare every result of fastrnn with the reference's; raises Mismatch."""
-        wanted = self.reference_training()
-        self.new_step()
-        trained = self.training()
-        for name, parameter in self.trained.parameters().items():
-            assert parameter.grad is not None
-            trained[name] = parameter.grad
-        for kind, results in (("forward", self.forward()), ("training", trained)):
-            for name, got in results.items():
-                difference = np.abs(np.asarray(got) - np.asarray(wanted[name])).max()
-                scale = np.abs(wanted[name]).max()
-                if not difference <= _TOLERANCE * scale:  # a NaN is a mismatch too
-                    raise Mismatch(
-                        f"{self.row.name}, {kind}: {name} is off by up to {difference:.2g}, "
-                        f"where the reference's largest value is {scale:.2g}"
-                    )
+        for layer, row in enumerate(model.rows()):
+            for name, weight in _weights(row, rng).items():
+                self.weights[f"{model.cell}.{name.replace('_l0', f'_l{layer}')}"] = weight
 
 
-def _state(h: Array, c: Array | None) -> Any:
-    return h if c is None else (h, c)
+def _weights(row: Row, rng: np.random.Generator) -> dict[str, Array]:
+    hidden, blocks = row.hidden_size, GATES[row.cell] * row.hidden_size
+    return {
+        name + suffix: _uniform(rng, shape, hidden, row.dtype)
+        for suffix in ("_l0", "_l0_reverse")[: row.directions]
+        for name, shape in (
+            ("weight_ih", (blocks, row.input_size)),
+            ("weight_hh", (blocks, hidden)),
+            ("bias_ih", (blocks,)),
+            ("bias_hh", (blocks,)),
+        )
+    }
+
+
+def _uniform(rng: np.random.Generator, shape: tuple[int, ...], fan: int, dtype: str) -> Array:
+    bound = 1 / np.sqrt(fan)
+    return rng.uniform(-bound, bound, shape).astype(dtype)
+
+
+def check(who: str, row: AnyRow, kind: str, got: Results, wanted: Results) -> None:
+    """Compare results by name, relative to the largest value wanted; raises Mismatch.
+
+    A name that is missing is a mismatch too.
+    """
+    for name, right in wanted.items():
+        if name not in got:
+            raise Mismatch(f"{who}, {row.name}, {kind}: {name} is missing")
+        shapes = got[name].shape, right.shape
+        if shapes[0] != shapes[1]:
+            raise Mismatch(f"{who}, {row.name}, {kind}: {name} is {shapes[0]}, not {shapes[1]}")
+        difference = np.abs(got[name] - right).max()
+        scale = np.abs(right).max()
+        if not difference <= _TOLERANCE[row.dtype] * scale:  # a NaN is a mismatch too
+            raise Mismatch(
+                f"{who}, {row.name}, {kind}: {name} is off by up to {difference:.2g}, "
+                f"where the largest value is {scale:.2g}"
+            )

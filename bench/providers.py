@@ -12,15 +12,14 @@ from functools import partial
 from itertools import chain
 
 from bench import command, measure, report
-from bench.problem import Problem
-from bench.shapes import Row
+from bench.problem import check
+from bench.shapes import LAYER_KINDS, Row
+from bench.systems import fastrnn, reference
 from fastrnn import _core, config
 
 _ROWS = ("rnn-32-100-256-256", "gru-1-100-256-256", "gru-32-100-256-256", "lstm-1-1-64-64",
          "lstm-1-100-256-256", "lstm-16-100-64-64", "lstm-32-100-128-128", "lstm-32-100-256-256",
          "lstm-64-50-512-512")  # fmt: skip
-
-_KINDS = ("forward", "training")
 
 _HEADER = ("cell B T I H", "isa", *("forward ms native", "numpy", "numpy/native"),
            *("training ms native", "numpy", "numpy/native"), "default")  # fmt: skip
@@ -57,7 +56,7 @@ def measured(row: Row, threads: int, rounds: int, seconds: float) -> list[Result
             row,
             threads,
             isa,
-            {kind: {gemm: best[isa, gemm, kind] for gemm in config.GEMMS} for kind in _KINDS},
+            {kind: {gemm: best[isa, gemm, kind] for gemm in config.GEMMS} for kind in LAYER_KINDS},
         )
         for isa in _core.isas()
     ]
@@ -66,15 +65,15 @@ def measured(row: Row, threads: int, rounds: int, seconds: float) -> list[Result
 def _contenders(row: Row, isa: str, gemm: str) -> dict[tuple[str, str, str], measure.Contender]:
     """The passes by (isa, gemm, kind), checked; each has its layers, to keep their packs."""
     within = partial(config.using, isa=isa, gemm=gemm)
-    problem = Problem(row)
+    passes, theirs = fastrnn.layer_passes(row), reference.passes(row)
     with within():
-        problem.check()
-    passes = problem.contenders()
-    return {(isa, gemm, kind): replace(passes[kind], within=within) for kind in _KINDS}
+        for kind in LAYER_KINDS:
+            check(f"{isa}, {gemm}", row, kind, passes[kind].results(), theirs[kind].results())
+    return {(isa, gemm, kind): replace(passes[kind], within=within) for kind in LAYER_KINDS}
 
 
 def main() -> None:
-    options = command.parse("bench.providers", __doc__, _ROWS)
+    options = command.parse_rows("bench.providers", __doc__, _ROWS)
     runs = command.run(measured, options)
     results = {threads: list(chain.from_iterable(these)) for threads, these in runs.items()}
     print(report.machine_text(options.markdown))

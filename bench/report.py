@@ -11,7 +11,8 @@ import numpy as np
 
 from fastrnn import config
 
-# Settings that change what is measured: of fastrnn, of NumPy's BLAS, of the C library's malloc.
+# Settings that change what is measured: of fastrnn, of NumPy's BLAS, of the C library's malloc, of
+# the peers and their OpenMP.
 _SETTINGS = (
     "FASTRNN_ISA",
     "FASTRNN_GEMM",
@@ -19,6 +20,16 @@ _SETTINGS = (
     "MKL_",
     "MALLOC_",
     "GLIBC_TUNABLES",
+    "LD_PRELOAD",
+    "OMP_",
+    "KMP_",
+    "GOMP_",
+    "TORCH_",
+    "ONEDNN_",
+    "DNNL_",
+    "ORT_",
+    "XLA_",
+    "JAX_",
 )
 _THREADS = "_NUM_THREADS"  # said elsewhere
 

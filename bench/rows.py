@@ -8,12 +8,11 @@ import sys
 from dataclasses import asdict, dataclass, replace
 
 from bench import command, measure, report
-from bench.problem import Problem
+from bench.problem import check
 from bench.roofline import Peak
-from bench.shapes import Row
+from bench.shapes import LAYER_KINDS, Row
+from bench.systems import fastrnn, reference
 from fastrnn import _core
-
-_KINDS = ("forward", "training")
 
 _HEADER = ("cell B T I H", *("forward ms", "GFLOP/s", "of peak", "speed-up"),
            *("training ms", "GFLOP/s", "of peak", "speed-up"), "noise")  # fmt: skip
@@ -31,8 +30,8 @@ _LEGEND = (
 class Result:
     """One row on some number of threads.
 
-    `milliseconds` has the contenders of `Problem.contenders`; `peak` is the FMA peak in GFLOP/s of
-    all threads together, None if there is no C compiler.
+    `milliseconds` has each kind of pass and, as "reference forward", the reference's; `peak` is the
+    FMA peak in GFLOP/s of all threads together, None if there is no C compiler.
     """
 
     row: Row
@@ -42,8 +41,7 @@ class Result:
     peak: float | None
 
     def gflops(self, kind: str) -> float:
-        flops = self.row.forward_flops if kind == "forward" else self.row.training_flops
-        return flops / self.milliseconds[kind] / 1e6
+        return self.row.flops(kind) / self.milliseconds[kind] / 1e6
 
     def of_peak(self, kind: str) -> float | None:
         return self.gflops(kind) / self.peak if self.peak else None
@@ -54,7 +52,7 @@ class Result:
     def cells(self) -> list[str]:
         """The row of the table."""
         cells = [self.row.title]
-        for kind in _KINDS:
+        for kind in LAYER_KINDS:
             of_peak = self.of_peak(kind)
             cells += [
                 f"{self.milliseconds[kind]:.3f}",
@@ -67,18 +65,20 @@ class Result:
     def figures(self) -> dict[str, object]:
         """Everything, for JSON."""
         derived = {
-            "gflops": {kind: self.gflops(kind) for kind in _KINDS},
-            "of_peak": {kind: self.of_peak(kind) for kind in _KINDS},
-            "speedup": {kind: self.speedup(kind) for kind in _KINDS},
+            "gflops": {kind: self.gflops(kind) for kind in LAYER_KINDS},
+            "of_peak": {kind: self.of_peak(kind) for kind in LAYER_KINDS},
+            "speedup": {kind: self.speedup(kind) for kind in LAYER_KINDS},
         }
         return {**asdict(self), **derived}
 
 
 def measured(row: Row, threads: int, rounds: int, seconds: float) -> Result:
     """One row, in this process, whose NumPy must have as many threads; raises Mismatch."""
-    problem = Problem(row)
-    problem.check()
-    contenders = problem.contenders()
+    contenders: dict[str, measure.Contender] = {}
+    theirs = reference.passes(row)
+    for kind, ours in fastrnn.layer_passes(row).items():
+        check("fastrnn", row, kind, ours.results(), theirs[kind].results())
+        contenders |= {kind: ours, f"reference {kind}": theirs[kind]}
     flops = 0
     try:
         peak = Peak(_core.isas()[-1], threads)
@@ -115,7 +115,7 @@ def text(results: dict[int, list[Result]], markdown: bool) -> str:
 
 
 def main() -> None:
-    options = command.parse("bench.rows", __doc__, [])
+    options = command.parse_rows("bench.rows", __doc__, [])
     runs = command.run(measured, options)
     results = {threads: with_best_peak(these) for threads, these in runs.items()}
     print(text(results, options.markdown))

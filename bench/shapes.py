@@ -1,23 +1,37 @@
-"""The rows of the benchmark table: a cell and its sizes, and the arithmetic each takes."""
+"""The rows of the benchmarks in groups: a layer or a model, its sizes, its products."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 GATES = {"rnn": 1, "gru": 3, "lstm": 4}
+
+LAYER_KINDS = ("forward", "training")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One layer in one direction, float32."""
+    """One layer.
+
+    `kinds`: what is timed, "forward" and "training", or "step": one time step, the state carried
+    on. `directions`: 2 for a bidirectional layer. `ragged`: lengths uniform in 1..T, not T.
+    """
 
     cell: str
     batch: int
     time: int
     input_size: int
     hidden_size: int
+    dtype: str = "float32"
+    directions: int = 1
+    ragged: bool = False
+    kinds: tuple[str, ...] = LAYER_KINDS
 
     @property
     def sizes(self) -> tuple[int, int, int, int]:
@@ -26,25 +40,86 @@ class Row:
 
     @property
     def name(self) -> str:
-        """cell-B-T-I-H, as the command line takes it."""
-        return "-".join((self.cell, *map(str, self.sizes)))
+        """cell-B-T-I-H and what else is special, as the command line takes it."""
+        special = (
+            *([self.dtype] if self.dtype != "float32" else []),
+            *(["both"] if self.directions == 2 else []),
+            *(["ragged"] if self.ragged else []),
+            *(["step"] if self.kinds == ("step",) else []),
+        )
+        return "-".join((self.cell, *map(str, self.sizes), *special))
 
     @property
     def title(self) -> str:
-        """cell B T I H, as tables have it."""
+        """The name as tables have it."""
         return self.name.replace("-", " ")
 
-    @property
-    def forward_flops(self) -> int:
-        """Of the products of one pass, a multiply-add counted as two."""
-        batch, time, inputs, hidden = self.sizes
-        return 2 * time * batch * GATES[self.cell] * hidden * (inputs + hidden)
+    def lengths(self) -> NDArray[np.int64]:
+        """How long each row of the batch is, (B,)."""
+        if not self.ragged:
+            return np.full(self.batch, self.time)
+        return np.random.default_rng(1).integers(1, self.time + 1, self.batch)
+
+    def flops(self, kind: str) -> int:
+        """Of the products of one pass, a multiply-add counted as two.
+
+        Training has the pass and its gradient, which has two products for each of the pass.
+        """
+        inputs, hidden = self.input_size, self.hidden_size
+        steps = int(self.lengths().sum()) * self.directions
+        forward = 2 * steps * GATES[self.cell] * hidden * (inputs + hidden)
+        return 3 * forward if kind == "training" else forward
+
+
+@dataclass(frozen=True)
+class Model:
+    """A character model: Embedding, `layers` recurrent layers, Dense, 65 characters.
+
+    What is timed is an "update", a whole training step: forward, cross-entropy, truncated BPTT with
+    the state carried on, clipping by the global norm, Adam.
+    """
+
+    cell: str
+    layers: int
+    hidden_size: int
+    batch: int
+    time: int
+    dtype: str = "float32"
+    kinds: tuple[str, ...] = ("update",)
+    characters: int = 65
+    embedding: int = 64
 
     @property
-    def training_flops(self) -> int:
-        """Of the products of a pass and its gradient, which has two for each of the pass."""
-        return 3 * self.forward_flops
+    def name(self) -> str:
+        """model-cell-layers-B-T-H."""
+        sizes = (self.layers, self.batch, self.time, self.hidden_size)
+        return "-".join(("model", self.cell, *map(str, sizes)))
 
+    @property
+    def title(self) -> str:
+        """Layers, cell, H, B, T, as in 2x lstm 128, 50 50."""
+        return f"{self.layers}x {self.cell} {self.hidden_size}, {self.batch} {self.time}"
+
+    @property
+    def tokens(self) -> int:
+        """How many characters a training step learns from."""
+        return self.batch * self.time
+
+    def rows(self) -> list[Row]:
+        """Its recurrent layers."""
+        inputs = [self.embedding, *[self.hidden_size] * (self.layers - 1)]
+        return [Row(self.cell, self.batch, self.time, i, self.hidden_size) for i in inputs]
+
+    def dense_flops(self) -> int:
+        """Of the Dense layer's products, forward and backward."""
+        return 6 * self.tokens * self.hidden_size * self.characters
+
+    def flops(self, kind: str) -> int:
+        """Of all products of a training step, a multiply-add counted as two."""
+        return sum(row.flops("training") for row in self.rows()) + self.dense_flops()
+
+
+AnyRow = Row | Model
 
 _SIZES = (  # B, T, I, H
     (1, 1, 64, 64),
@@ -66,14 +141,80 @@ ROWS = (
     Row("lstm", 32, 100, 64, 64),
 )
 
+_GATED = ("lstm", "gru")
 
-def select(patterns: Sequence[str]) -> list[Row]:
-    """The rows whose names match any of `patterns`, such as ``lstm-*``; all if there are none.
+GROUPS: dict[str, tuple[AnyRow, ...]] = {
+    "table": ROWS,
+    "shapes": tuple(  # odd H, H just past a cache, long sequences of few rows
+        Row(cell, *sizes)
+        for cell in _GATED
+        for sizes in (
+            *((32, 100, hidden, hidden) for hidden in (100, 200, 500)),
+            *((32, 100, hidden, hidden) for hidden in (320, 640)),
+            (2, 400, 128, 128),
+            (4, 1000, 64, 64),
+        )
+    ),
+    "float64": tuple(
+        Row(cell, *sizes, dtype="float64")
+        for cell in GATES
+        for sizes in (
+            *((32, 100, hidden, hidden) for hidden in (64, 128, 256)),
+            (1, 100, 256, 256),
+        )
+    ),
+    "ragged": tuple(
+        Row(cell, batch, 100, hidden, hidden, ragged=True)
+        for cell in GATES
+        for batch in (32, 64)
+        for hidden in (128, 256)
+    ),
+    "bidirectional": tuple(
+        Row(cell, *sizes, directions=2)
+        for cell in _GATED
+        for sizes in ((1, 100, 128, 128), (16, 100, 64, 64), (32, 100, 128, 128))
+    ),
+    "streaming": tuple(
+        Row(cell, 1, 1, hidden, hidden, kinds=("step",))
+        for cell in _GATED
+        for hidden in (64, 128, 256)
+    ),
+    "models": (
+        Model("lstm", 1, 128, 50, 50),
+        Model("lstm", 2, 128, 50, 50),
+        Model("lstm", 2, 256, 64, 64),
+        Model("lstm", 1, 512, 64, 64),
+        Model("gru", 2, 128, 50, 50),
+        Model("gru", 2, 256, 64, 64),
+    ),
+}
+
+R = TypeVar("R", Row, AnyRow)
+
+
+def select(patterns: Sequence[str], rows: Sequence[R]) -> list[R]:
+    """Those of `rows` whose names match any of `patterns`, such as ``lstm-*``; all without any.
 
     Raises ValueError for a pattern that matches no row.
     """
     for pattern in patterns:
-        if not any(fnmatchcase(row.name, pattern) for row in ROWS):
-            names = "\n  ".join(row.name for row in ROWS)
+        if not any(fnmatchcase(row.name, pattern) for row in rows):
+            names = "\n  ".join(row.name for row in rows)
             raise ValueError(f"no row is named {pattern!r}; the rows, cell-B-T-I-H, are\n  {names}")
-    return [row for row in ROWS if not patterns or any(fnmatchcase(row.name, p) for p in patterns)]
+    return [row for row in rows if not patterns or any(fnmatchcase(row.name, p) for p in patterns)]
+
+
+def select_from_groups(
+    patterns: Sequence[str], groups: Sequence[str]
+) -> Mapping[str, list[AnyRow]]:
+    """By group, as `select` over all of `groups` together; a group without a match is left out."""
+    select(patterns, [row for group in groups for row in GROUPS[group]])
+    chosen = {
+        group: [
+            row
+            for row in GROUPS[group]
+            if not patterns or any(fnmatchcase(row.name, pattern) for pattern in patterns)
+        ]
+        for group in groups
+    }
+    return {group: rows for group, rows in chosen.items() if rows}

@@ -1,0 +1,162 @@
+"""fastrnn: layers as they are called, and the training loop's own step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import cycle
+from typing import Any
+
+import numpy as np
+
+import fastrnn as fr
+from bench.problem import STEPS, ModelProblem, Problem, Results
+from bench.shapes import AnyRow, Model, Row
+from bench.systems import Pass, Passes, Stream
+from fastrnn.charmodel import LOSS, CharModel
+from fastrnn.data import Vocabulary
+from fastrnn.layers.recurrent import Recurrent
+from fastrnn.optimizers import Adam
+from fastrnn.training import truncated_bptt
+
+_LAYERS: dict[str, type[Recurrent]] = {"rnn": fr.RNN, "gru": fr.GRU, "lstm": fr.LSTM}
+
+
+def environment(threads: int, dtype: str) -> dict[str, str]:
+    return {}
+
+
+class System:
+    """Passes as in `bench.systems`, and "baseline forward" and "baseline training" of some rows.
+
+    That is, of a ragged row, the same batch at full length; of a bidirectional one, two layers of a
+    single direction one after the other.
+    """
+
+    def __init__(self, threads: int) -> None:
+        fr.set_num_threads(threads)
+        self.version = fr.__version__
+
+    def passes(self, row: AnyRow) -> Passes:
+        if isinstance(row, Model):
+            passes = {"update": _update(row)}
+        elif row.kinds == ("step",):
+            passes = {"step": _step(row)}
+        else:
+            passes = layer_passes(row)
+            passes |= {f"baseline {kind}": these for kind, these in _baseline(row).items()}
+        return {kind: {"": these} for kind, these in passes.items()}
+
+
+def layer_passes(row: Row) -> dict[str, Pass]:
+    """The row's forward and training pass."""
+    layer, problem = layer_of(row)
+    lengths = problem.lengths if row.ragged else None
+    # Inference keeps its packs, so training has a layer of its own.
+    return {
+        "forward": _forward(layer, problem, lengths),
+        "training": _training(layer_of(row)[0], problem, lengths),
+    }
+
+
+def _baseline(row: Row) -> dict[str, Pass]:
+    if row.ragged:
+        return layer_passes(replace(row, ragged=False))
+    if row.directions == 2:
+        one, other = (layer_passes(replace(row, directions=1)) for _ in range(2))
+        return {kind: _both(one[kind], other[kind]) for kind in one}
+    return {}
+
+
+def layer_of(row: Row) -> tuple[Recurrent, Problem]:
+    """The row's layer, with the weights of its data."""
+    problem = Problem(row)
+    layer = _LAYERS[row.cell](
+        row.input_size, row.hidden_size, bidirectional=row.directions == 2, dtype=row.dtype
+    )
+    layer.load_state_dict(problem.weights)
+    return layer, problem
+
+
+def _forward(layer: Recurrent, problem: Problem, lengths: Any) -> Pass:
+    def results() -> Results:
+        y, state = layer(problem.x, lengths=lengths)
+        return {"output": y, **_state(state)}
+
+    return Pass(lambda: layer(problem.x, lengths=lengths), results=results)
+
+
+def _training(layer: Recurrent, problem: Problem, lengths: Any) -> Pass:
+    """Outputs, dx, dstate and every weight's gradient.
+
+    Weights change between the steps of a training, so each is given as an optimiser leaves it: no
+    gradients, and weights that count as changed and are packed anew (their values stay).
+    """
+
+    def new_step() -> None:
+        layer.zero_grad()
+        for parameter in layer.parameters().values():
+            parameter.version += 1
+
+    def run() -> Any:
+        (y, state), pullback = layer.vjp(problem.x, lengths=lengths)
+        return y, state, pullback(problem.dy)
+
+    def results() -> Results:
+        new_step()
+        y, _, (dx, _) = run()
+        gradients = {name: np.asarray(p.grad) for name, p in layer.parameters().items()}
+        return {"output": y, "dx": dx, **gradients}
+
+    return Pass(run, new_step, results=results)
+
+
+def _both(one: Pass, other: Pass) -> Pass:
+    """One pass after the other."""
+
+    def in_turn(first: Callable[[], object], second: Callable[[], object]) -> Callable[[], None]:
+        def both() -> None:
+            first()
+            second()
+
+        return both
+
+    return Pass(
+        in_turn(one.run, other.run), in_turn(one.prepare, other.prepare), results=one.results
+    )
+
+
+def _step(row: Row) -> Pass:
+    layer, problem = layer_of(row)
+    x = problem.x[:, 0]
+    stream = Stream(lambda state: layer.step(x, state), layer.initial_state(len(x)))
+
+    def results() -> Results:
+        y, state = stream.first_steps()
+        return {"output": y, **_state(state)}
+
+    return Pass(stream.run, results=results)
+
+
+def _update(model: Model) -> Pass:
+    problem = ModelProblem(model)
+    char = CharModel.new(
+        Vocabulary("".join(chr(32 + k) for k in range(model.characters))),
+        cell=model.cell,
+        layers=model.layers,
+        hidden=model.hidden_size,
+        embedding=model.embedding,
+    )
+    for name, parameter in char.model.parameters().items():
+        parameter.assign(problem.weights[name.partition(".")[2]])
+    optimizer = Adam(global_clipnorm=5.0)
+    losses = truncated_bptt(char.model, LOSS, optimizer, cycle(problem.windows))
+
+    def results() -> Results:
+        return {"losses": np.array([next(losses) for _ in range(STEPS)])}
+
+    return Pass(lambda: next(losses), results=results)
+
+
+def _state(state: Any) -> dict[str, Any]:
+    return dict(zip("hc", state if isinstance(state, tuple) else (state,), strict=False))
