@@ -129,7 +129,9 @@ def _both(one: Pass, other: Pass) -> Pass:
 def _step(row: Row) -> Pass:
     layer, problem = layer_of(row)
     x = problem.x[:, 0]
-    stream = Stream(lambda state: layer.step(x, state), layer.initial_state(len(x)))
+    y = np.empty((len(x), row.hidden_size), row.dtype)
+    # The state is updated in place.
+    stream = Stream(lambda s: layer.step(x, s, out=(y, s)), layer.initial_state(len(x)))
 
     def results() -> Results:
         y, state = stream.first_steps()
