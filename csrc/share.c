@@ -3,8 +3,10 @@
 
 // Below so many multiply-adds a thread costs more than it saves.
 #define THREAD_WORK 100000
-// From so many rows a thread's tiles are full, and it needs no barrier.
+// From so many rows a thread's tiles are full, and it needs no barrier; while a step is short, from fewer.
 #define THREAD_ROWS 12
+#define SHORT_STEP_ROWS 6
+#define SHORT_STEP_WORK 1500000
 // A step of so many multiply-adds is worth a barrier.
 #define BARRIER_WORK 30000
 
@@ -21,7 +23,8 @@ int frnn_by_rows(const frnn_work *work, int threads) {
     const int64_t batch = work->schedule->batch;
     if (work->step_work < BARRIER_WORK) return 1;
     if (batch < threads) return 0;
-    return batch >= (int64_t)threads * THREAD_ROWS || work->blocks < threads;
+    const int64_t rows = work->step_work < SHORT_STEP_WORK ? SHORT_STEP_ROWS : THREAD_ROWS;
+    return batch >= threads * rows || work->blocks < threads;
 }
 
 frnn_share frnn_share_of(const frnn_work *work, int thread, int threads, frnn_barrier *barrier) {

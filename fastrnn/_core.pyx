@@ -66,8 +66,8 @@ cdef list spare = []
 cdef size_t spare_bytes = 0
 cdef enum:
     SPARE_FROM = 64 * 1024
-    SPARE_TO = 64 * 1024 * 1024
-    SPARE_ALL = 128 * 1024 * 1024
+    SPARE_TO = 256 * 1024 * 1024
+    SPARE_ALL = 256 * 1024 * 1024
 
 
 @cython.no_gc
