@@ -64,7 +64,7 @@ static void make_plan(const frnn_backward_args *args, int threads, plan *plan, f
     run->dc = plan->info->has_c ? frnn_carve(arena, B, (size_t)run->state_ld * item) : NULL;
     plan->bias_sums = frnn_carve(arena, plan->info->saved * H, item);
     plan->scratch_bytes = frnn_outer_scratch(layer->dtype, I + H);
-    plan->scratch = frnn_carve(arena, args->provider ? 0 : plan->threads, plan->scratch_bytes);
+    plan->scratch = frnn_carve(arena, plan->threads, plan->scratch_bytes);
     if (args->provider) {
         const int64_t chunk = frnn_min(rows, FRNN_PROVIDER_ROWS);
         plan->gathered = frnn_carve(arena, chunk, (size_t)frnn_max(I, H) * item);
@@ -118,64 +118,39 @@ static void h_rows(const void *context, int64_t begin, int64_t count, const void
 
 // --- The products -------------------------------------------------------------------------------
 
-static void *at_row(void *array, int64_t bytes) { return array ? (char *)array + bytes : NULL; }
-
-// Rows [begin, end) of dW and dR = sum over all rows of dG^T x and dG^T h: at once where the gradients on
-// both sides of a gate are the same.
+// Rows [begin, end) of dW and dR = sum over all rows of dG^T x and dG^T h, and of the biases' gradients, the
+// sum of dG. A gate whose gradients are not the same on both sides has two blocks of them.
 static void weight_gradients(const plan *p, int64_t begin, int64_t end, void *scratch) {
     const frnn_layer *layer = &p->run.pack->layer;
-    const int64_t H = layer->hidden_size, I = layer->input_size;
-    const int64_t item = (int64_t)frnn_itemsize(layer->dtype);
+    const int64_t H = layer->hidden_size, item = (int64_t)frnn_itemsize(layer->dtype);
+    const frnn_outer sides[2] = {
+        {x_rows, p, layer->input_size, p->args->provider ? NULL : p->args->dw_ih, layer->input_size},
+        {h_rows, p, H, p->args->provider ? NULL : p->args->dw_hh, H},
+    };
+    char *const sums = p->bias_sums, *const db_ih = p->args->db_ih, *const db_hh = p->args->db_hh;
+    frnn_outer_columns groups[8];
+    int count = 0;
     for (int gate = 0, next; gate < p->info->gates; gate = next) {
         next = frnn_hidden_end(p->info, gate);
-        const int64_t first = frnn_max(begin, gate * H), last = frnn_min(end, next * H);
-        if (first >= last) continue;
-        const frnn_outer both[2] = {
-            {x_rows, p, I, at_row(p->args->dw_ih, first * I * item), I},
-            {h_rows, p, H, at_row(p->args->dw_hh, first * H * item), H},
-        };
-        const int64_t x_side = first, h_side = first + (p->info->hidden_block[gate] - gate) * H;
-        if (both[0].c && both[1].c && x_side == h_side) {
-            frnn_outer_products(p->run.pack->kernels, layer->dtype, last - first, p->run.schedule.rows,
-                                gate_rows, p, x_side, both, 2, scratch);
-            continue;
-        }
-        for (int side = 0; side < 2; side++)
-            if (both[side].c)
-                frnn_outer_products(p->run.pack->kernels, layer->dtype, last - first, p->run.schedule.rows,
-                                    gate_rows, p, side ? h_side : x_side, &both[side], 1, scratch);
+        const int64_t first = frnn_max(begin, gate * H), columns = frnn_min(end, next * H) - first;
+        if (columns <= 0) continue;
+        const int64_t hidden = first + (p->info->hidden_block[gate] - gate) * H;
+        groups[count++] = (frnn_outer_columns){first, columns, first, hidden == first ? 3 : 1};
+        if (hidden != first) groups[count++] = (frnn_outer_columns){hidden, columns, first, 2};
     }
-}
-
-static void sum_biases(const plan *p, int64_t begin, int64_t end) {
-    const frnn_layer *layer = &p->run.pack->layer;
-    const int64_t H = layer->hidden_size;
-    const int64_t item = (int64_t)frnn_itemsize(layer->dtype);
-    if ((!p->args->db_ih && !p->args->db_hh) || begin >= end || !p->run.schedule.rows) return;
-    const void *rows[FRNN_SUM_BLOCK];
-    char *const sums = p->bias_sums;
-    for (int64_t row = 0; row < p->run.schedule.rows; row += FRNN_SUM_BLOCK) {
-        const int64_t count = frnn_min(FRNN_SUM_BLOCK, p->run.schedule.rows - row);
-        gate_rows(p, row, count, rows);
-        for (int64_t i = 0; i < count; i++) rows[i] = (const char *)rows[i] + begin * item;
-        p->run.pack->kernels->sum_rows[layer->dtype](end - begin, count, rows, sums + begin * item, row > 0);
-    }
-    for (int block = 0; block < p->info->saved; block++) {
-        const int64_t first = frnn_max(begin, block * H),
-                      bytes = (frnn_min(end, (block + 1) * H) - first) * item;
-        if (bytes <= 0) continue;
-        if (p->args->db_ih && block < p->info->gates)
-            memcpy((char *)p->args->db_ih + first * item, sums + first * item, (size_t)bytes);
-        for (int gate = 0; gate < p->info->gates && p->args->db_hh; gate++)
-            if (p->info->hidden_block[gate] == block)
-                memcpy((char *)p->args->db_hh + (first + (gate - block) * H) * item, sums + first * item,
-                       (size_t)bytes);
+    if (!p->run.schedule.rows) return;
+    frnn_outer_products(p->run.pack->kernels, layer->dtype, p->run.schedule.rows, gate_rows, p, groups, count,
+                        sides, 2, db_ih || db_hh ? sums : NULL, scratch);
+    for (const frnn_outer_columns *g = groups; g < groups + count; g++) {
+        const size_t bytes = (size_t)(g->columns * item);
+        if (g->sides & 1 && db_ih) memcpy(db_ih + g->c_row * item, sums + g->first * item, bytes);
+        if (g->sides & 2 && db_hh) memcpy(db_hh + g->c_row * item, sums + g->first * item, bytes);
     }
 }
 
 static void input_gradient(const plan *p, int64_t begin, int64_t end) {
     const frnn_pack_header *pack = p->run.pack;
-    if (p->args->dx.data)
+    if (p->args->dx.data && !p->args->provider)
         frnn_rows_product(pack->kernels, pack->layer.dtype, pack->layer.input_size,
                           p->info->gates * pack->layer.hidden_size, (const char *)pack + pack->w, begin, end,
                           gate_rows, p, dx_rows, p);
@@ -190,10 +165,8 @@ static void backward_job(void *context, int thread, int threads, frnn_barrier *b
     p->run.pack->kernels->cell[layer->dtype][layer->cell].backward(&p->run, &share);
     frnn_barrier_wait(barrier);
 
-    const int64_t GH = p->info->gates * layer->hidden_size, SH = p->info->saved * layer->hidden_size;
+    const int64_t GH = p->info->gates * layer->hidden_size;
     frnn_zero_padding(schedule, &p->run.dx, (size_t)layer->input_size * item, item, thread, threads);
-    sum_biases(p, SH * thread / threads, SH * (thread + 1) / threads);
-    if (p->args->provider) return;
     void *scratch = p->scratch + (size_t)thread * p->scratch_bytes;
     input_gradient(p, schedule->rows * thread / threads, schedule->rows * (thread + 1) / threads);
     weight_gradients(p, GH * thread / threads, GH * (thread + 1) / threads, scratch);

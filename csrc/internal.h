@@ -229,9 +229,10 @@ typedef struct frnn_kernels {
                             int64_t begin, int64_t end);
     // B's rows (k of them, by address, n each) into panels [n blocks][panel_k][lanes], the first at `panels`
     void (*pack_rows[2])(int64_t k, int64_t n, const void *const *rows, void *panels, int64_t panel_k);
-    // C[i][:n] (+)= sum over k of a[k][i] b[k][:], for `columns` columns of A and each of the right sides
-    void (*sum_outer[2])(int64_t columns, int64_t k, const void *const *a, const frnn_right_side *right,
-                         int count, void *scratch, int accumulate);
+    // C[i][:n] (+)= sum over k of a[k][first + i] b[k][:] for each of the right sides, and sums[i] (+)= sum over k of
+    // a[k][first + i] where sums is wanted, for i < columns
+    void (*sum_outer[2])(int64_t columns, int64_t k, const void *const *a, int64_t first,
+                         const frnn_right_side *right, int count, void *sums, void *scratch, int accumulate);
     // sum[i] (+)= sum over k of rows[k][i]
     void (*sum_rows[2])(int64_t n, int64_t k, const void *const *rows, void *sum, int accumulate);
     void (*map[2][2])(int64_t n, const void *x, void *y); // by function, dtype
@@ -262,22 +263,29 @@ typedef void (*frnn_rows)(const void *context, int64_t begin, int64_t count, con
 void frnn_rows_product(const frnn_kernels *kernels, frnn_dtype dtype, int64_t n, int64_t k,
                        const void *panels, int64_t begin, int64_t end, frnn_rows a, const void *a_context,
                        frnn_rows c, const void *c_context);
-// One of the right sides B of frnn_outer_products: its rows by address, n values each, and C.
+// One of the right sides B of frnn_outer_products: its rows by address, n values each, and C, or NULL.
 typedef struct {
     frnn_rows rows;
     const void *context;
     int64_t n;
-    void *c; // [columns][ldc]
+    void *c; // [rows][ldc]
     int64_t ldc;
 } frnn_outer;
 
+// Columns [first, first + columns) of A, which make the rows of C from c_row on, for the right sides in
+// `sides`: 1 the first, 2 the second, 3 both.
+typedef struct {
+    int64_t first, columns, c_row;
+    int sides;
+} frnn_outer_columns;
+
 // Bytes of scratch that one thread wants for frnn_outer_products with n columns of B in all.
 size_t frnn_outer_scratch(frnn_dtype dtype, int64_t n);
-// For each of the outers (one or two): C[i][:n] = sum over `rows` rows of a[row][a_offset + i] b[row][:n],
-// for `columns` columns of a; canonical order.
-void frnn_outer_products(const frnn_kernels *kernels, frnn_dtype dtype, int64_t columns, int64_t rows,
-                         frnn_rows a, const void *a_context, int64_t a_offset, const frnn_outer *outers,
-                         int count, void *scratch);
+// For each of the groups of columns and its right sides: C[c_row + i][:n] = sum over `rows` rows of
+// a[row][first + i] b[row][:n]; and sums[first + i] = sum of a[row][first + i] unless sums is NULL; canonical order.
+void frnn_outer_products(const frnn_kernels *kernels, frnn_dtype dtype, int64_t rows, frnn_rows a,
+                         const void *a_context, const frnn_outer_columns *groups, int group_count,
+                         const frnn_outer *outers, int count, void *sums, void *scratch);
 
 extern const frnn_kernels frnn_generic_kernels;
 #if defined(__x86_64__)

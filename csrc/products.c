@@ -36,39 +36,66 @@ size_t frnn_outer_scratch(frnn_dtype dtype, int64_t n) {
     return (size_t)(FRNN_SUM_BLOCK * (columns + FRNN_OUTER_LD)) * frnn_itemsize(dtype);
 }
 
-void frnn_outer_products(const frnn_kernels *kernels, frnn_dtype dtype, int64_t columns, int64_t rows,
-                         frnn_rows a, const void *a_context, int64_t a_offset, const frnn_outer *outers,
-                         int count, void *scratch) {
+// Some columns of a right side, packed.
+typedef struct {
+    int side;
+    frnn_right_side right;
+} outer_part;
+
+static void outer_groups(const frnn_kernels *kernels, frnn_dtype dtype, int64_t k, const void *const *a,
+                         const frnn_outer_columns *groups, int group_count, const outer_part *parts,
+                         int count, char *sums, void *scratch, int accumulate) {
+    const int64_t item = (int64_t)frnn_itemsize(dtype);
+    for (const frnn_outer_columns *g = groups; g < groups + group_count; g++) {
+        frnn_right_side right[2];
+        int sides = 0;
+        for (int i = 0; i < count; i++) {
+            if (!(g->sides >> parts[i].side & 1)) continue;
+            right[sides] = parts[i].right;
+            right[sides].c = (char *)right[sides].c + g->c_row * right[sides].ldc * item;
+            sides++;
+        }
+        if (sides || sums)
+            kernels->sum_outer[dtype](g->columns, k, a, g->first, right, sides,
+                                      sums ? sums + g->first * item : NULL, scratch, accumulate);
+    }
+}
+
+void frnn_outer_products(const frnn_kernels *kernels, frnn_dtype dtype, int64_t rows, frnn_rows a,
+                         const void *a_context, const frnn_outer_columns *groups, int group_count,
+                         const frnn_outer *outers, int count, void *sums, void *scratch) {
     const int64_t item = (int64_t)frnn_itemsize(dtype), lanes = kernels->lanes[dtype];
-    const void *a_rows[FRNN_SUM_BLOCK], *b_rows[2][FRNN_SUM_BLOCK];
-    char *const part = scratch;
+    const void *a_rows[FRNN_SUM_BLOCK], *b_rows[FRNN_SUM_BLOCK];
+    char *const strip = scratch, *const packed = strip + FRNN_SUM_BLOCK * FRNN_OUTER_LD * item;
     for (int64_t row = 0; row < rows; row += FRNN_SUM_BLOCK) {
         const int64_t k = frnn_min(FRNN_SUM_BLOCK, rows - row);
         a(a_context, row, k, a_rows);
-        for (int64_t i = 0; i < k; i++) a_rows[i] = (const char *)a_rows[i] + a_offset * item;
-        for (int i = 0; i < count; i++) outers[i].rows(outers[i].context, row, k, b_rows[i]);
-        // As many columns of the right sides, side by side, as stay in a cache.
-        int64_t done[2] = {0};
-        for (int first = 0; first < count;) {
-            frnn_right_side right[2];
-            char *panels = part + FRNN_SUM_BLOCK * FRNN_OUTER_LD * item;
-            int64_t room = OUTER_COLUMNS;
-            int sides = 0;
-            for (int i = first; i < count && room > 0; i++) {
-                const int64_t width = frnn_min(room, outers[i].n - done[i]);
-                char *const c = (char *)outers[i].c + done[i] * item;
-                right[sides++] = (frnn_right_side){width, panels, c, outers[i].ldc};
-                for (int64_t j = 0; j < k; j++) b_rows[i][j] = (const char *)b_rows[i][j] + done[i] * item;
-                kernels->pack_rows[dtype](k, width, b_rows[i], panels, k);
-                for (int64_t j = 0; j < k; j++) b_rows[i][j] = (const char *)b_rows[i][j] - done[i] * item;
-                const int64_t blocks = frnn_ceil_div(width, lanes);
-                panels += blocks * lanes * k * item;
-                room -= blocks * lanes;
-                done[i] += width;
-                if (done[i] == outers[i].n) first = i + 1;
+        // As many columns of the right sides at a time as stay in a cache.
+        outer_part parts[2];
+        int waiting = 0, summed = !sums;
+        char *panels = packed;
+        int64_t room = OUTER_COLUMNS;
+        for (int side = 0; side < count; side++) {
+            if (!outers[side].c) continue;
+            outers[side].rows(outers[side].context, row, k, b_rows);
+            for (int64_t from = 0, width; from < outers[side].n; from += width) {
+                width = frnn_min(room, outers[side].n - from);
+                kernels->pack_rows[dtype](k, width, b_rows, panels, k);
+                for (int64_t i = 0; i < k; i++) b_rows[i] = (const char *)b_rows[i] + width * item;
+                parts[waiting++] = (outer_part){
+                    side, {width, panels, (char *)outers[side].c + from * item, outers[side].ldc}};
+                const int64_t whole = frnn_ceil_div(width, lanes) * lanes;
+                panels += whole * k * item;
+                room -= whole;
+                if (room > 0) continue;
+                outer_groups(kernels, dtype, k, a_rows, groups, group_count, parts, waiting,
+                             summed ? NULL : sums, strip, row > 0);
+                waiting = 0, summed = 1, panels = packed, room = OUTER_COLUMNS;
             }
-            kernels->sum_outer[dtype](columns, k, a_rows, right, sides, part, row > 0);
         }
+        if (waiting || !summed)
+            outer_groups(kernels, dtype, k, a_rows, groups, group_count, parts, waiting, summed ? NULL : sums,
+                         strip, row > 0);
     }
 }
 
@@ -101,8 +128,9 @@ static void matmul_job(void *context, int thread, int threads, frnn_barrier *bar
     const int64_t begin = p->m * thread / threads, end = p->m * (thread + 1) / threads;
     const plain_rows a = {p->a, p->lda * item}, b = {p->b, p->ldb * item}, c = {p->c, p->ldc * item};
     if (p->transpose_a) {
-        const frnn_outer outer = {plain, &b, p->n, (char *)p->c + begin * c.stride, p->ldc};
-        frnn_outer_products(p->kernels, p->dtype, end - begin, p->k, plain, &a, begin, &outer, 1,
+        const frnn_outer outer = {plain, &b, p->n, p->c, p->ldc};
+        const frnn_outer_columns columns = {begin, end - begin, begin, 1};
+        frnn_outer_products(p->kernels, p->dtype, p->k, plain, &a, &columns, 1, &outer, 1, NULL,
                             p->workspace + (size_t)thread * p->scratch);
         return;
     }
