@@ -229,15 +229,23 @@ cdef int apart(const Span *written, int count, const Span *read, int others) exc
     return 0
 
 
-def walkable(array not None):
-    """Whether the kernels can walk an array of sequences: aligned, features side by side."""
-    cdef cnp.ndarray a = array
-    cdef int i, last = cnp.PyArray_NDIM(a) - 1
+def walkable(array, int ndim, int64_t features, bint double):
+    """Whether the kernels can walk this: a float32 or float64 array of sequences, none of its axes empty,
+    the last with `features` values side by side, aligned.
+    """
+    cdef int i, last = ndim - 1, type_num = cnp.NPY_FLOAT64 if double else cnp.NPY_FLOAT32
+    if not cnp.PyArray_Check(array):
+        return False
+    cdef cnp.ndarray a = <cnp.ndarray>array
+    if cnp.PyArray_TYPE(a) != type_num or cnp.PyArray_NDIM(a) != ndim:
+        return False
     cdef int64_t item = cnp.PyArray_ITEMSIZE(a)
-    if not cnp.PyArray_ISALIGNED(a) or (cnp.PyArray_DIM(a, last) > 1 and cnp.PyArray_STRIDE(a, last) != item):
+    if not (cnp.PyArray_ISALIGNED(a) and cnp.PyArray_ISNOTSWAPPED(a)) or cnp.PyArray_DIM(a, last) != features:
+        return False
+    if features > 1 and cnp.PyArray_STRIDE(a, last) != item:
         return False
     for i in range(last):
-        if cnp.PyArray_STRIDE(a, i) % item:
+        if cnp.PyArray_DIM(a, i) < 1 or cnp.PyArray_STRIDE(a, i) % item:
             return False
     return True
 

@@ -23,7 +23,8 @@ def forward(
     """``(output, state, pullback)``; what the pullback wants is kept when `training` only."""
     hidden, directions, double = layer.hidden_size, layer.directions, layer.double
     first = layer.batch_first
-    x = usable(check_input(x, (None, None, layer.input_size), layer.dtype, layer.input_axes))
+    if not _core.walkable(x, 3, layer.input_size, double):
+        x = check_input(x, (None, None, layer.input_size), layer.dtype, layer.input_axes).copy()
     batch, time = x.shape[:2] if first else x.shape[1::-1]
     h_0, c_0 = layer.split_state(state, batch)
     if lengths is not None:
@@ -137,7 +138,7 @@ class Pullback:
                 f"convert with doutput.astype({layer.dtype.name!r})"
             )
         if layer.return_sequences:
-            return usable(dy), dh_n, dc_n
+            return dy if _core.walkable(dy, 3, dy.shape[2], layer.double) else dy.copy(), dh_n, dc_n
         # The output is the final h of the last layer: its gradient joins the state's.
         zeros = np.zeros(layer.state_shape(self._batch), layer.dtype)
         dh_n = zeros if dh_n is None else dh_n.copy()
@@ -145,11 +146,6 @@ class Pullback:
             at = d * layer.hidden_size
             dh_n[d - layer.directions] += dy[:, at : at + layer.hidden_size]
         return None, dh_n, dc_n
-
-
-def usable(array: Array) -> Array:
-    """The array, or a copy where the kernels cannot walk it: features must be contiguous."""
-    return array if _core.walkable(array) else array.copy()
 
 
 def _dropout_mask(layer: Recurrent, shape: tuple[int, ...], rng: np.random.Generator) -> Array:

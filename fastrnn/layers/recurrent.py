@@ -202,9 +202,8 @@ class Recurrent(Layer):
         """
         if self.bidirectional:
             raise ValueError("step: a bidirectional layer needs the whole sequence")
-        x = check_input(x, (None, self.input_size), self.dtype, self.step_axes)
-        if not _core.walkable(x):
-            x = x.copy()
+        if not _core.walkable(x, 2, self.input_size, self.double):
+            x = check_input(x, (None, self.input_size), self.dtype, self.step_axes).copy()
         batch = len(x)
         h_0, c_0 = self.split_state(state, batch)
         if out is not None and not (isinstance(out, tuple | list) and len(out) == 2):
@@ -245,25 +244,29 @@ class Recurrent(Layer):
         """A state as (h, c), checked; None where there is none."""
         if state is None:
             return None, None
-        parts = state if self.has_c else (state,)
-        shape = self.state_shape(batch)
-        if not isinstance(parts, tuple | list) or len(parts) != 1 + self.has_c:
-            raise TypeError(f"state: expected ({names[0]}, {names[1]}), got {type(state).__name__}")
-        checked: list[Array | None] = []
-        for name, part in zip(names, parts, strict=False):
-            if part is None or _core.matches(part, shape, self.double):
-                checked.append(part)
-                continue
-            array = np.asarray(part)
-            if array.shape != shape:
-                raise ValueError(f"{name}: expected {shape}, got {array.shape}")
-            if array.dtype != self.dtype:
-                raise TypeError(
-                    f"{name}: expected {self.dtype}, got {array.dtype}; "
-                    f"convert with {name}.astype({self.dtype.name!r})"
-                )
-            checked.append(np.require(array, requirements=["C", "A"]))
-        return checked[0], checked[1] if self.has_c else None
+        h, c = state, None
+        if self.has_c:
+            if not isinstance(state, tuple | list) or len(state) != 2:
+                got = type(state).__name__
+                raise TypeError(f"state: expected ({names[0]}, {names[1]}), got {got}")
+            h, c = state
+        shape = (self.num_layers * self.directions, batch, self.hidden_size)
+        if not (h is None or _core.matches(h, shape, self.double)):
+            h = self._check_state(h, shape, names[0])
+        if not (c is None or _core.matches(c, shape, self.double)):
+            c = self._check_state(c, shape, names[1])
+        return h, c
+
+    def _check_state(self, state: Any, shape: tuple[int, ...], name: str) -> Array:
+        array = np.asarray(state)
+        if array.shape != shape:
+            raise ValueError(f"{name}: expected {shape}, got {array.shape}")
+        if array.dtype != self.dtype:
+            raise TypeError(
+                f"{name}: expected {self.dtype}, got {array.dtype}; "
+                f"convert with {name}.astype({self.dtype.name!r})"
+            )
+        return np.require(array, requirements=["C", "A"])
 
     def output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         if len(input_shape) != 3 or input_shape[2] not in (None, self.input_size):
