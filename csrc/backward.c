@@ -63,7 +63,7 @@ static void make_plan(const frnn_backward_args *args, int threads, plan *plan, f
     run->dh = frnn_carve(arena, B, (size_t)run->state_ld * item);
     run->dc = plan->info->has_c ? frnn_carve(arena, B, (size_t)run->state_ld * item) : NULL;
     plan->bias_sums = frnn_carve(arena, plan->info->saved * H, item);
-    plan->scratch_bytes = frnn_outer_scratch(layer->dtype, I + H);
+    plan->scratch_bytes = frnn_outer_scratch(layer->dtype, rows, I + H);
     plan->scratch = frnn_carve(arena, plan->threads, plan->scratch_bytes);
     if (args->provider) {
         const int64_t chunk = frnn_min(rows, FRNN_PROVIDER_ROWS);

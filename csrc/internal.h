@@ -280,7 +280,7 @@ typedef struct {
 } frnn_outer_columns;
 
 // Bytes of scratch that one thread wants for frnn_outer_products with n columns of B in all.
-size_t frnn_outer_scratch(frnn_dtype dtype, int64_t n);
+size_t frnn_outer_scratch(frnn_dtype dtype, int64_t rows, int64_t n);
 // For each of the groups of columns and its right sides: C[c_row + i][:n] = sum over `rows` rows of
 // a[row][first + i] b[row][:n]; and sums[first + i] = sum of a[row][first + i] unless sums is NULL; canonical order.
 void frnn_outer_products(const frnn_kernels *kernels, frnn_dtype dtype, int64_t rows, frnn_rows a,

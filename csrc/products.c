@@ -31,9 +31,9 @@ void frnn_rows_product(const frnn_kernels *kernels, frnn_dtype dtype, int64_t n,
     }
 }
 
-size_t frnn_outer_scratch(frnn_dtype dtype, int64_t n) {
+size_t frnn_outer_scratch(frnn_dtype dtype, int64_t rows, int64_t n) {
     const int64_t columns = frnn_min(n + 32, OUTER_COLUMNS); // each side's blocks are whole
-    return (size_t)(FRNN_SUM_BLOCK * (columns + FRNN_OUTER_LD)) * frnn_itemsize(dtype);
+    return (size_t)(frnn_min(rows, FRNN_SUM_BLOCK) * (columns + FRNN_OUTER_LD)) * frnn_itemsize(dtype);
 }
 
 // Some columns of a right side, packed.
@@ -66,7 +66,8 @@ void frnn_outer_products(const frnn_kernels *kernels, frnn_dtype dtype, int64_t 
                          const frnn_outer *outers, int count, void *sums, void *scratch) {
     const int64_t item = (int64_t)frnn_itemsize(dtype), lanes = kernels->lanes[dtype];
     const void *a_rows[FRNN_SUM_BLOCK], *b_rows[FRNN_SUM_BLOCK];
-    char *const strip = scratch, *const packed = strip + FRNN_SUM_BLOCK * FRNN_OUTER_LD * item;
+    char *const strip = scratch, *const packed =
+                                     strip + frnn_min(rows, FRNN_SUM_BLOCK) * FRNN_OUTER_LD * item;
     for (int64_t row = 0; row < rows; row += FRNN_SUM_BLOCK) {
         const int64_t k = frnn_min(FRNN_SUM_BLOCK, rows - row);
         a(a_context, row, k, a_rows);
@@ -155,8 +156,8 @@ frnn_status frnn_matmul_workspace(frnn_dtype dtype, int64_t m, int64_t n, int64_
     if (n > INT32_MAX || k > INT32_MAX) return FRNN_TOO_LARGE;
     frnn_arena arena = {0};
     frnn_carve(&arena, (n + 15) / 16 * 16, (size_t)k * item);
-    *bytes =
-        (size_t)frnn_max((int64_t)arena.used, frnn_min(m, threads) * (int64_t)frnn_outer_scratch(dtype, n));
+    *bytes = (size_t)frnn_max((int64_t)arena.used,
+                              frnn_min(m, threads) * (int64_t)frnn_outer_scratch(dtype, k, n));
     return arena.overflow ? FRNN_TOO_LARGE : FRNN_OK;
 }
 
@@ -183,7 +184,7 @@ frnn_status frnn_matmul(frnn_dtype dtype, int64_t m, int64_t n, int64_t k, const
         .b = b,
         .c = c,
         .workspace = workspace,
-        .scratch = frnn_outer_scratch(dtype, n),
+        .scratch = frnn_outer_scratch(dtype, k, n),
     };
     frnn_pool_run(matmul_job, &job, (int)frnn_min(m, frnn_threads_for((double)m * n * k, threads)));
     return FRNN_OK;

@@ -248,6 +248,43 @@ def test_many_python_threads_at_once_agree(rng: Any) -> None:
     np.testing.assert_allclose(grad, 61 * single, rtol=1e-4, atol=1e-4 * np.abs(single).max())
 
 
+@pytest.mark.usefixtures("restore_threads")
+@pytest.mark.parametrize("sizes", [(1, 30, 20, 130), (40, 7, 9, 100)])
+@pytest.mark.parametrize("cell", LAYERS)
+def test_directions_at_once_have_the_bits_of_each_alone(
+    cell: str, sizes: tuple[int, int, int, int], rng: Any
+) -> None:
+    batch, time, inputs, hidden = sizes
+    layer = make_layer(cell, inputs, hidden, 1, bidirectional=True, seed=1)
+    weights = layer.state_dict()
+    x, dy = normal(rng, batch, time, inputs), normal(rng, batch, time, 2 * hidden)
+
+    def alone(suffix: str, x: Any, dy: Any) -> tuple[Any, Any, dict[str, Any]]:
+        one = make_layer(cell, inputs, hidden, 1)
+        one.load_state_dict({n: weights[n + suffix] for n in one.parameters()})
+        (y, _), pullback = one.vjp(x)
+        dx, _ = pullback(dy)
+        return y, dx, {n + suffix: p.grad for n, p in one.parameters().items()}
+
+    fr.set_num_threads(1)
+    y, dx, grads = alone("", x, dy[:, :, :hidden])
+    back = slice(None, None, -1)
+    y_r, dx_r, grads_r = alone("_reverse", x[:, back], dy[:, back, hidden:])
+    for threads in (1, 2, 3, 5):
+        fr.set_num_threads(threads)
+        layer.zero_grad()
+        (both, _), pullback = layer.vjp(x)
+        np.testing.assert_array_equal(both[:, :, :hidden], y)
+        np.testing.assert_array_equal(both[:, :, hidden:], y_r[:, back])
+        np.testing.assert_array_equal(pullback(dy)[0], dx + dx_r[:, back])
+        for name, grad in (grads | grads_r).items():
+            got = layer.parameters()[name].grad
+            if name.endswith("_reverse"):  # summed over time the other way round
+                np.testing.assert_allclose(got, grad, rtol=1e-3, atol=1e-5 * np.abs(grad).max())
+            else:
+                np.testing.assert_array_equal(got, grad)
+
+
 @pytest.mark.parametrize("cell", LAYERS)
 def test_layers_are_copied_and_pickled_after_calls_too(cell: str, rng: Any) -> None:
     layer = make_layer(cell, 3, 4, 2, dropout=0.2, seed=1)
