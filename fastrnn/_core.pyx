@@ -386,6 +386,8 @@ cdef class Tape:
 
 cdef int batch_of(frnn_batch *batch, object x, object lengths, bint batch_first) except -1:
     """The batch of x (batch, time, features), time missing for a single step."""
+    if not cnp.PyArray_Check(x) or cnp.PyArray_NDIM(<cnp.ndarray>x) not in (2, 3):
+        raise TypeError(f"x: expected an array with two or three axes, got {type(x).__name__}")
     cdef int step = cnp.PyArray_NDIM(<cnp.ndarray>x) == 2
     cdef int first = 0 if batch_first or step else 1
     batch.batch = cnp.PyArray_DIM(<cnp.ndarray>x, first)
@@ -436,9 +438,9 @@ def forward(tuple packs not None, int64_t first, int64_t layers, x, lengths, bin
     """Run one layer over x in one or two directions at once, one pack each; the second is the other way.
 
     x is (B, T, I), (T, B, I) unless `batch_first`, or for one time step (B, I); any strides but the
-    last. lengths: (B,) int64 or None. y (B, T, D*H), or as x, or None, is written. h_0, c_0 (layers, B, H) or None
-    for zeros; h_n, c_n, likewise or None, are written; this layer's states begin at index `first`. h_n may be h_0, c_n c_0.
-    Returns a Tape when training, else None.
+    last. lengths: (B,) int64 or None. y, laid out as x with D*H features, or None, is written. h_0, c_0
+    (layers, B, H) or None for zeros; h_n, c_n, likewise or None, are written, and may be h_0 and c_0;
+    this layer's states begin at index `first`. Returns a Tape when training, else None.
     """
     cdef size_t size, total = 0
     cdef frnn_forward_args args[DIRECTIONS]
@@ -456,7 +458,7 @@ def forward(tuple packs not None, int64_t first, int64_t layers, x, lengths, bin
     cdef Span written[3]
     cdef Span read[3]
     cdef int64_t I, H
-    cdef bint step = x.ndim == 2
+    cdef bint step
 
     if not 1 <= calls <= DIRECTIONS:
         raise ValueError(f"packs: expected 1 or {DIRECTIONS}, got {calls}")
@@ -465,6 +467,7 @@ def forward(tuple packs not None, int64_t first, int64_t layers, x, lengths, bin
     I = pack.layer.input_size
     H = pack.layer.hidden_size
     batch_of(&batch, x, lengths, batch_first)
+    step = cnp.PyArray_NDIM(<cnp.ndarray>x) == 2
     sequence_span(&read[0], x, b"x", pack.type_num, &batch, step, batch_first, I, READ)
     sequence_span(&written[0], y, b"y", pack.type_num, &batch, step, batch_first, calls * H, WRITTEN)
     state_span(&read[1], h_0, b"h_0", pack, &batch, first, calls, layers, READ)
@@ -534,9 +537,9 @@ def backward(Tape tape not None, int64_t first, int64_t layers, dy, dh_n, dc_n, 
              tuple gradients not None):
     """BPTT of the forward call that made the tape, which is consumed.
 
-    dy (B, T, D*H), dh_n, dc_n (layers, B, H) are read, None for zeros; the others are written, None where not wanted:
-    dx for each direction (B, T, I), dh_0, dc_0 (layers, B, H), and for each direction dw_ih (G*H, I), dw_hh (G*H, H),
-    db_ih, db_hh (G*H). Sequences are laid out as x was.
+    dy (B, T, D*H), dh_n, dc_n (layers, B, H) are read, None for zeros; the others are written, None
+    where not wanted: dx for each direction (B, T, I), dh_0, dc_0 (layers, B, H), and for each direction
+    dw_ih (G*H, I), dw_hh (G*H, H), db_ih, db_hh (G*H). Sequences are laid out as x was.
     """
     cdef size_t size, total = 0
     cdef frnn_backward_args args[DIRECTIONS]

@@ -320,6 +320,12 @@ def test_the_seam_refuses_what_does_not_fit(rng: Any) -> None:
         run(x=np.zeros((2, 3, 5), np.float32))
     with pytest.raises(TypeError, match="x: expected float32, got float64"):
         run(x=g["x"].astype(np.float64))
+    with pytest.raises(
+        TypeError, match="x: expected an array with two or three axes, got memoryview"
+    ):
+        run(x=memoryview(g["x"]))
+    with pytest.raises(TypeError, match="x: expected an array with two or three axes, got ndarray"):
+        run(x=g["x"].reshape(-1))
     with pytest.raises(TypeError, match="y: expected an array of float32, got list"):
         run(y=[0.0])
     with pytest.raises(ValueError, match="x: expected the last axis to be contiguous"):
