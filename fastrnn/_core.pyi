@@ -1,4 +1,4 @@
-from typing import Any, Literal, overload
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,23 +24,6 @@ class Pack:
 class Tape:
     def sequence_shape(self) -> tuple[int, ...]: ...
 
-@overload
-def forward(
-    packs: tuple[Pack, ...],
-    first: int,
-    layers: int,
-    x: _Floats,
-    lengths: NDArray[np.int64] | None,
-    reverse: bool,
-    batch_first: bool,
-    h_0: _Floats | None,
-    c_0: _Floats | None,
-    y: _Floats | None,
-    h_n: _Floats | None,
-    c_n: _Floats | None,
-    training: Literal[True],
-) -> Tape: ...
-@overload
 def forward(
     packs: tuple[Pack, ...],
     first: int,

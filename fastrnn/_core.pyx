@@ -374,7 +374,6 @@ cdef class Tape:
     cdef object x
     cdef object lengths
     cdef bint batch_first
-    cdef frnn_view x_view
     cdef Span x_span
     cdef frnn_batch batch
     cdef bint reverse
@@ -433,6 +432,25 @@ cdef inline char *at(const Span *array, int64_t bytes):
     return NULL if array.data == NULL else array.data + bytes
 
 
+cdef Memory place(void **workspaces, const size_t *sizes, int calls, char *stack):
+    """Workspaces of these sizes, multiples of 64, one after the other: on the stack, STACK_BYTES, where they
+    fit, else in what is returned, to be held meanwhile.
+    """
+    cdef size_t total = 0
+    cdef int d
+    cdef Memory memory = None
+    cdef char *room = <char *>((<uintptr_t>stack + 63) // 64 * 64)
+    for d in range(calls):
+        total += sizes[d]
+    if total + 64 > STACK_BYTES:
+        memory = Memory(total)
+        room = <char *>memory.data
+    for d in range(calls):
+        workspaces[d] = room
+        room += sizes[d]
+    return memory
+
+
 def forward(tuple packs not None, int64_t first, int64_t layers, x, lengths, bint reverse, bint batch_first,
             h_0, c_0, y, h_n, c_n, bint training):
     """Run one layer over x in one or two directions at once, one pack each; the second is the other way.
@@ -442,7 +460,7 @@ def forward(tuple packs not None, int64_t first, int64_t layers, x, lengths, bin
     (layers, B, H) or None for zeros; h_n, c_n, likewise or None, are written, and may be h_0 and c_0;
     this layer's states begin at index `first`. Returns a Tape when training, else None.
     """
-    cdef size_t size, total = 0
+    cdef size_t size
     cdef frnn_forward_args args[DIRECTIONS]
     cdef void *workspaces[DIRECTIONS]
     cdef size_t sizes[DIRECTIONS]
@@ -494,7 +512,6 @@ def forward(tuple packs not None, int64_t first, int64_t layers, x, lengths, bin
         tape.reverse = reverse
         tape.batch = batch
         tape.x_span = read[0]
-        tape.x_view = view_of(&read[0], pack.item, 0, batch_first)
     for d in range(calls):
         pack = packs[d]
         args[d].pack = pack.forward_pack.data
@@ -517,14 +534,7 @@ def forward(tuple packs not None, int64_t first, int64_t layers, x, lengths, bin
             tape.memories.append(memory)
             args[d].tape = memory.data
         check(frnn_forward_workspace(&args[d], &sizes[d]))
-        total += sizes[d]
-    cdef char *room = <char *>((<uintptr_t>stack + 63) // 64 * 64)
-    if total + 64 > STACK_BYTES:
-        memory = Memory(total)
-        room = <char *>memory.data
-    for d in range(calls):
-        workspaces[d] = room
-        room += sizes[d]
+    cdef Memory room = place(workspaces, sizes, calls, stack)
     with nogil:
         status = frnn_forward_each(args, workspaces, calls)
     if failure:
@@ -541,7 +551,7 @@ def backward(Tape tape not None, int64_t first, int64_t layers, dy, dh_n, dc_n, 
     where not wanted: dx for each direction (B, T, I), dh_0, dc_0 (layers, B, H), and for each direction
     dw_ih (G*H, I), dw_hh (G*H, H), db_ih, db_hh (G*H). Sequences are laid out as x was.
     """
-    cdef size_t size, total = 0
+    cdef size_t size
     cdef frnn_backward_args args[DIRECTIONS]
     cdef void *workspaces[DIRECTIONS]
     cdef size_t sizes[DIRECTIONS]
@@ -597,7 +607,7 @@ def backward(Tape tape not None, int64_t first, int64_t layers, dy, dh_n, dc_n, 
         args[d].pack = pack.backward_pack.data
         args[d].batch = tape.batch
         args[d].batch.reverse = tape.reverse ^ (d == 1)
-        args[d].x = tape.x_view
+        args[d].x = view_of(&read[0], pack.item, 0, tape.batch_first)
         args[d].tape = memory.data
         args[d].dy = view_of(&read[1], pack.item, d * H, tape.batch_first)
         size = d * tape.batch.batch * H * pack.item
@@ -614,14 +624,7 @@ def backward(Tape tape not None, int64_t first, int64_t layers, dy, dh_n, dc_n, 
         args[d].provider = NULL if failure is None else &provider
         args[d].threads = frnn_num_threads()
         check(frnn_backward_workspace(&args[d], &sizes[d]))
-        total += sizes[d]
-    cdef char *room = <char *>((<uintptr_t>stack + 63) // 64 * 64)
-    if total + 64 > STACK_BYTES:
-        memory = Memory(total)
-        room = <char *>memory.data
-    for d in range(calls):
-        workspaces[d] = room
-        room += sizes[d]
+    cdef Memory room = place(workspaces, sizes, calls, stack)
     with nogil:
         status = frnn_backward_each(args, workspaces, calls)
     if failure:

@@ -137,14 +137,13 @@ def check_input(x: Any, shape: tuple[int | None, ...], dtype: np.dtype, axes: st
         raise TypeError(
             f"x: expected {dtype}, got {array.dtype}; convert with x.astype({dtype.name!r})"
         )
-    found = array.shape
-    if len(found) == len(shape):
-        for got, want in zip(found, shape, strict=True):
-            if got != want and (want is not None or got < 1):
-                break
-        else:
-            return array
-    raise ValueError(f"x: expected {axes}, got {found}")
+    fits = array.ndim == len(shape) and all(
+        got >= 1 if want is None else got == want
+        for got, want in zip(array.shape, shape, strict=True)
+    )
+    if not fits:
+        raise ValueError(f"x: expected {axes}, got {array.shape}")
+    return array
 
 
 def single_use(

@@ -29,12 +29,14 @@ def forward(
     h_0, c_0 = layer.split_state(state, batch)
     if lengths is not None:
         lengths = _check_lengths(lengths, batch, time)
-    shape = (layer.num_layers * directions, batch, hidden)
+    shape = layer.state_shape(batch)
     h_n = _core.empty(shape, double)
     c_n = _core.empty(shape, double) if layer.has_c else None
     tapes: list[_core.Tape | None] = []
     masks: list[Array] = []
-    rng = layer.dropout_generator() if training and layer.dropout else None
+    rng = None
+    if training and layer.dropout and layer.num_layers > 1:
+        rng = layer.dropout_generator()
     y: Array | None = None
     for k in range(layer.num_layers):
         last = k == layer.num_layers - 1

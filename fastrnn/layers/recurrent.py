@@ -210,7 +210,7 @@ class Recurrent(Layer):
             raise TypeError(f"out: expected (y, state), got {type(out).__name__}")
         y, new = out or (None, None)
         if new is None:
-            shape = (self.num_layers, batch, self.hidden_size)
+            shape = self.state_shape(batch)
             h_n = _core.empty(shape, self.double)
             c_n = _core.empty(shape, self.double) if self.has_c else None
             new = (h_n, c_n) if self.has_c else h_n
@@ -250,7 +250,7 @@ class Recurrent(Layer):
                 got = type(state).__name__
                 raise TypeError(f"state: expected ({names[0]}, {names[1]}), got {got}")
             h, c = state
-        shape = (self.num_layers * self.directions, batch, self.hidden_size)
+        shape = self.state_shape(batch)
         if not (h is None or _core.matches(h, shape, self.double)):
             h = self._check_state(h, shape, names[0])
         if not (c is None or _core.matches(c, shape, self.double)):
