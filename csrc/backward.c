@@ -13,6 +13,8 @@ typedef struct {
     void *bias_sums; // [saved * H]
     char *scratch;   // per thread
     size_t scratch_bytes;
+    char *panels; // likewise, with a borrowed pack
+    size_t panels_bytes;
     void *gathered, *product; // provider only
 } plan;
 
@@ -65,6 +67,8 @@ static void make_plan(const frnn_backward_args *args, int threads, plan *plan, f
     plan->bias_sums = frnn_carve(arena, plan->info->saved * H, item);
     plan->scratch_bytes = frnn_outer_scratch(layer->dtype, rows, I + H);
     plan->scratch = frnn_carve(arena, plan->threads, plan->scratch_bytes);
+    plan->panels_bytes = frnn_pack_scratch(pack, FRNN_PACK_BACKWARD);
+    plan->panels = frnn_carve(arena, plan->threads, plan->panels_bytes);
     if (args->provider) {
         const int64_t chunk = frnn_min(rows, FRNN_PROVIDER_ROWS);
         plan->gathered = frnn_carve(arena, chunk, (size_t)frnn_max(I, H) * item);
@@ -148,12 +152,11 @@ static void weight_gradients(const plan *p, int64_t begin, int64_t end, void *sc
     }
 }
 
-static void input_gradient(const plan *p, int64_t begin, int64_t end) {
+static void input_gradient(const plan *p, int64_t begin, int64_t end, void *scratch) {
     const frnn_pack_header *pack = p->run.pack;
+    const frnn_matrix w = frnn_pack_matrix(pack, 0, scratch);
     if (p->args->dx.data && !p->args->provider)
-        frnn_rows_product(pack->kernels, pack->layer.dtype, pack->layer.input_size,
-                          p->info->gates * pack->layer.hidden_size, (const char *)pack + pack->w, begin, end,
-                          gate_rows, p, dx_rows, p);
+        frnn_rows_product(pack->kernels, pack->layer.dtype, &w, begin, end, gate_rows, p, dx_rows, p);
 }
 
 static void backward_job(void *context, int thread, int threads, frnn_barrier *barrier) {
@@ -161,14 +164,16 @@ static void backward_job(void *context, int thread, int threads, frnn_barrier *b
     const frnn_layer *layer = &p->run.pack->layer;
     const size_t item = frnn_itemsize(layer->dtype);
     const frnn_schedule *schedule = &p->run.schedule;
-    const frnn_share share = frnn_share_of(&p->work, thread, threads, barrier);
+    frnn_share share = frnn_share_of(&p->work, thread, threads, barrier);
+    share.scratch = p->panels + (size_t)thread * p->panels_bytes;
     p->run.pack->kernels->cell[layer->dtype][layer->cell].backward(&p->run, &share);
     frnn_barrier_wait(barrier);
 
     const int64_t GH = p->info->gates * layer->hidden_size;
     frnn_zero_padding(schedule, &p->run.dx, (size_t)layer->input_size * item, item, thread, threads);
     void *scratch = p->scratch + (size_t)thread * p->scratch_bytes;
-    input_gradient(p, schedule->rows * thread / threads, schedule->rows * (thread + 1) / threads);
+    input_gradient(p, schedule->rows * thread / threads, schedule->rows * (thread + 1) / threads,
+                   share.scratch);
     weight_gradients(p, GH * thread / threads, GH * (thread + 1) / threads, scratch);
 }
 

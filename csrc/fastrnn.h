@@ -43,9 +43,11 @@ const char *frnn_status_text(frnn_status status);
 
 // --- Packed weights -----------------------------------------------------------------------------
 // A pack holds a copy of the weights in the order in which the kernels of one instruction set read
-// them. Forward and backward need one each, of frnn_pack_size bytes.
+// them. Forward and backward need one each, of frnn_pack_size bytes. Where all the steps of all rows are
+// but a few, copying takes longer than the call: a borrowed pack copies the biases alone and serves both; the
+// weights must stay where and as they are while it is in use. Results have the same bits.
 
-typedef enum { FRNN_PACK_FORWARD = 0, FRNN_PACK_BACKWARD = 1 } frnn_pack_kind;
+typedef enum { FRNN_PACK_FORWARD = 0, FRNN_PACK_BACKWARD = 1, FRNN_PACK_BORROWED = 2 } frnn_pack_kind;
 
 frnn_status frnn_pack_size(const frnn_layer *layer, frnn_pack_kind kind, size_t *bytes);
 frnn_status frnn_pack(const frnn_layer *layer, frnn_pack_kind kind,
@@ -88,7 +90,7 @@ typedef struct {
 frnn_status frnn_tape_size(const frnn_layer *layer, const frnn_batch *batch, size_t *bytes);
 
 typedef struct {
-    const void *pack; // FRNN_PACK_FORWARD
+    const void *pack; // FRNN_PACK_FORWARD or FRNN_PACK_BORROWED
     frnn_batch batch;
     frnn_view x;                   // (B, T, I), read
     const void *h0;                // (B, H), or NULL for zeros
@@ -112,7 +114,7 @@ frnn_status frnn_forward_each(const frnn_forward_args *args, void *const *worksp
 
 // Gradients are written, not added to what is there.
 typedef struct {
-    const void *pack;              // FRNN_PACK_BACKWARD
+    const void *pack;              // FRNN_PACK_BACKWARD or FRNN_PACK_BORROWED
     frnn_batch batch;              // as in the forward call
     frnn_view x;                   // (B, T, I), as in the forward call
     void *tape;                    // of the forward call; overwritten

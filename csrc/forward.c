@@ -12,6 +12,8 @@ typedef struct {
     double multiply_adds;
     int threads;
     void *gathered; // provider only: rows of x side by side
+    char *scratch;  // per thread
+    size_t scratch_bytes;
 } plan;
 
 static frnn_status check(const frnn_forward_args *args) {
@@ -67,6 +69,8 @@ static void make_plan(const frnn_forward_args *args, int threads, plan *plan, fr
     }
     run->chunk_steps = frnn_min(run->chunk_steps, args->batch.time);
     gates_rows = frnn_min(gates_rows, args->batch.time * B);
+    plan->scratch_bytes = frnn_pack_scratch(pack, FRNN_PACK_FORWARD);
+    plan->scratch = frnn_carve(arena, plan->threads, plan->scratch_bytes);
     plan->gathered = args->provider ? frnn_carve(arena, run->chunk_steps * B, (size_t)I * item) : NULL;
     if (run->training) {
         run->gates = tape.gates;
@@ -95,7 +99,8 @@ static void forward_job(void *context, int thread, int threads, frnn_barrier *ba
     const plan *plan = context;
     const frnn_forward_run *run = &plan->run;
     const frnn_layer *layer = &run->pack->layer;
-    const frnn_share share = frnn_share_of(&plan->work, thread, threads, barrier);
+    frnn_share share = frnn_share_of(&plan->work, thread, threads, barrier);
+    share.scratch = plan->scratch + (size_t)thread * plan->scratch_bytes;
     run->pack->kernels->cell[layer->dtype][layer->cell].forward(run, &share);
 }
 

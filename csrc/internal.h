@@ -8,7 +8,7 @@
 #define FRNN_ALIGN 64
 // Sums over all rows of a batch (dW, dR, db) are made in blocks of this many rows, in order: it is
 // part of their canonical order, so it must not depend on the machine.
-#define FRNN_SUM_BLOCK 256
+#define FRNN_SUM_BLOCK 512
 // Columns of A that such a sum copies at a time.
 #define FRNN_OUTER_ROWS 24
 #define FRNN_OUTER_LD 32 // whole vectors
@@ -121,6 +121,7 @@ typedef struct frnn_share {
     int64_t row_begin, row_end;     // of the sorted rows
     int64_t block_begin, block_end; // of lanes units
     frnn_barrier *barrier;          // NULL where rows are owned
+    void *scratch;                  // for the panels of a borrowed pack
 } frnn_share;
 
 // How the loop over time is shared out: `batch` rows or `blocks` of units among threads.
@@ -148,10 +149,29 @@ typedef struct {
     // byte offsets from the pack's start
     // forward: w [blocks][I][G*lanes], r [blocks][H][G*lanes], b_x [G*H], b_h [G*H]
     // backward: w [I blocks][G*H][lanes], r [H blocks][G*H][lanes]
+    // borrowed: the biases alone, and the weights as the caller has them
     size_t w, r, b_x, b_h, bytes;
+    const void *w_ih, *w_hh; // NULL unless borrowed
 } frnn_pack_header;
 
-const frnn_pack_header *frnn_pack_check(const void *pack, frnn_pack_kind kind);
+const frnn_pack_header *frnn_pack_check(const void *pack, frnn_pack_kind kind); // or borrowed
+
+// Most vectors of sums in a tile, and most blocks.
+#define FRNN_TILE_VECTORS 24
+#define FRNN_TILE_BLOCKS 8
+
+// The right side B (k, n) of a product: panels [n blocks][k][lanes], or, where there are none, its rows as they
+// stand, n apart.
+typedef struct {
+    int64_t n, k;
+    const void *panels, *rows;
+    void *scratch; // room for FRNN_TILE_BLOCKS blocks of k rows, where n is not in whole blocks
+} frnn_matrix;
+
+// A backward pack's W (G*H, I) or, hidden, R (G*H, H).
+frnn_matrix frnn_pack_matrix(const frnn_pack_header *pack, int hidden, void *scratch);
+// Bytes of scratch that a thread wants for a forward or backward call with a borrowed pack; 0 for others.
+size_t frnn_pack_scratch(const frnn_pack_header *pack, frnn_pack_kind kind);
 
 // A call of forward, as the kernels see it. Leading dimensions in elements.
 typedef struct {
@@ -184,10 +204,9 @@ typedef struct {
 
 // A product C (m, n) = A (m, k) B (k, n) as the kernels see it: rows of A and C by address.
 typedef struct {
-    int64_t n, k;
-    const void *panels; // B packed: [n blocks][panel_k][lanes]
-    int64_t panel_k;    // k of a whole panel
-    int accumulate;     // C += instead of C =
+    const frnn_matrix *b;
+    int64_t first, k; // B's rows [first, first + k)
+    int accumulate;   // C += instead of C =
 } frnn_product;
 
 // B and C of a sum of outer products C (columns of A, n) = sum over k of a[k][:]^T b[k][:].
@@ -221,10 +240,10 @@ typedef struct frnn_kernels {
         void (*forward)(const frnn_forward_run *, const frnn_share *);
         void (*backward)(const frnn_backward_run *, const frnn_share *);
     } cell[2][FRNN_CELLS]; // by dtype
-    // rows of C (c[i], n each) from rows of A (a[i]) and packed B
+    // rows of C (c[i], n each) from rows of A (a[i]) and B
     void (*product[2])(const frnn_product *, int64_t rows, const void *const *a, void *const *c);
     // (gates * units, k) rows of w, ldw apart and gate by gate, as columns of panels
-    // [blocks][k][gates][lanes]; does blocks [begin, end)
+    // [blocks][k][gates][lanes]: blocks [begin, end), the first at `panels`
     void (*pack_columns[2])(int64_t gates, int64_t units, int64_t k, const void *w, int64_t ldw, void *panels,
                             int64_t begin, int64_t end);
     // B's rows (k of them, by address, n each) into panels [n blocks][panel_k][lanes], the first at `panels`
@@ -233,6 +252,9 @@ typedef struct frnn_kernels {
     // a[k][first + i] where sums is wanted, for i < columns
     void (*sum_outer[2])(int64_t columns, int64_t k, const void *const *a, int64_t first,
                          const frnn_right_side *right, int count, void *sums, void *scratch, int accumulate);
+    // C[i][:n] = sum over k of a[k][first + i] b[k][:n], i < columns; for a small k
+    void (*short_outer[2])(int64_t columns, int64_t k, const void *const *a, int64_t first,
+                           const void *const *b, int64_t n, void *c, int64_t ldc);
     // sum[i] (+)= sum over k of rows[k][i]
     void (*sum_rows[2])(int64_t n, int64_t k, const void *const *rows, void *sum, int accumulate);
     void (*map[2][2])(int64_t n, const void *x, void *y); // by function, dtype
@@ -259,10 +281,9 @@ void frnn_pack_rows(const frnn_kernels *kernels, frnn_dtype dtype, int64_t n, in
 // Gives the addresses of rows [begin, begin + count).
 typedef void (*frnn_rows)(const void *context, int64_t begin, int64_t count, const void **rows);
 
-// C = A B for rows [begin, end) of A and C; panels as frnn_product has them.
-void frnn_rows_product(const frnn_kernels *kernels, frnn_dtype dtype, int64_t n, int64_t k,
-                       const void *panels, int64_t begin, int64_t end, frnn_rows a, const void *a_context,
-                       frnn_rows c, const void *c_context);
+// C = A B for rows [begin, end) of A and C.
+void frnn_rows_product(const frnn_kernels *kernels, frnn_dtype dtype, const frnn_matrix *b, int64_t begin,
+                       int64_t end, frnn_rows a, const void *a_context, frnn_rows c, const void *c_context);
 // One of the right sides B of frnn_outer_products: its rows by address, n values each, and C, or NULL.
 typedef struct {
     frnn_rows rows;

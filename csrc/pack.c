@@ -11,7 +11,8 @@
 static frnn_status layout(const frnn_layer *layer, frnn_pack_kind kind, frnn_pack_header *header) {
     const frnn_status status = frnn_layer_check(layer);
     if (status != FRNN_OK) return status;
-    if (kind != FRNN_PACK_FORWARD && kind != FRNN_PACK_BACKWARD) return FRNN_BAD_ARGUMENT;
+    if ((unsigned)kind > FRNN_PACK_BORROWED) return FRNN_BAD_ARGUMENT;
+    const int copies = kind != FRNN_PACK_BORROWED, biases = kind != FRNN_PACK_BACKWARD;
     const frnn_kernels *kernels = frnn_active_kernels();
     const int64_t G = frnn_gates(layer->cell), I = layer->input_size, H = layer->hidden_size;
     const size_t item = frnn_itemsize(layer->dtype);
@@ -22,13 +23,13 @@ static frnn_status layout(const frnn_layer *layer, frnn_pack_kind kind, frnn_pac
     frnn_arena arena = {0};
     frnn_carve(&arena, 1, sizeof *header);
     header->w = arena.used;
-    frnn_carve(&arena, G * k, (size_t)n * item);
+    frnn_carve(&arena, copies ? G * k : 0, (size_t)n * item);
     header->r = arena.used;
-    frnn_carve(&arena, G * H, (size_t)h_padded * item);
+    frnn_carve(&arena, copies ? G * H : 0, (size_t)h_padded * item);
     header->b_x = arena.used;
-    frnn_carve(&arena, kind == FRNN_PACK_FORWARD ? G * H : 0, item);
+    frnn_carve(&arena, biases ? G * H : 0, item);
     header->b_h = arena.used;
-    frnn_carve(&arena, kind == FRNN_PACK_FORWARD ? G * H : 0, item);
+    frnn_carve(&arena, biases ? G * H : 0, item);
     header->bytes = arena.used;
     return arena.overflow ? FRNN_TOO_LARGE : FRNN_OK;
 }
@@ -38,11 +39,13 @@ static frnn_status layout(const frnn_layer *layer, frnn_pack_kind kind, frnn_pac
     /* A gate that adds up both sides needs one sum of its biases; one that keeps them apart, both. */ \
     static void pack_bias_##suffix(const frnn_cell_info *info, int64_t H, const real *b_ih, \
                                    const real *b_hh, real *b_x, real *b_h) { \
-        for (int64_t i = 0; i < info->gates * H; i++) { \
-            const int joined = info->hidden_block[i / H] < info->gates; \
-            const real x = b_ih ? b_ih[i] : 0, h = b_hh ? b_hh[i] : 0; \
-            b_x[i] = joined ? x + h : x; \
-            b_h[i] = joined ? 0 : h; \
+        for (int gate = 0; gate < info->gates; gate++) { \
+            const int joined = info->hidden_block[gate] < info->gates; \
+            for (int64_t i = gate * H; i < (gate + 1) * H; i++) { \
+                const real x = b_ih ? b_ih[i] : 0, h = b_hh ? b_hh[i] : 0; \
+                b_x[i] = joined ? x + h : x; \
+                b_h[i] = joined ? 0 : h; \
+            } \
         } \
     }
 DEFINE_PACK(float, f32)
@@ -73,6 +76,16 @@ typedef struct {
     char *pack;
 } packing;
 
+static void pack_biases(const packing *p) {
+    const frnn_layer *layer = &p->header->layer;
+    const frnn_cell_info *info = p->header->kernels->cell[layer->dtype][layer->cell].info;
+    void *const b_x = p->pack + p->header->b_x, *const b_h = p->pack + p->header->b_h;
+    if (layer->dtype == FRNN_F32)
+        pack_bias_f32(info, layer->hidden_size, p->b_ih, p->b_hh, b_x, b_h);
+    else
+        pack_bias_f64(info, layer->hidden_size, p->b_ih, p->b_hh, b_x, b_h);
+}
+
 static void pack_job(void *context, int thread, int threads, frnn_barrier *barrier) {
     (void)barrier;
     const packing *p = context;
@@ -80,20 +93,15 @@ static void pack_job(void *context, int thread, int threads, frnn_barrier *barri
     const frnn_layer *layer = &p->header->layer;
     const frnn_dtype dtype = layer->dtype;
     const int64_t I = layer->input_size, H = layer->hidden_size, G = frnn_gates(layer->cell);
-    void *const w = p->pack + p->header->w, *const r = p->pack + p->header->r;
+    char *const w = p->pack + p->header->w, *const r = p->pack + p->header->r;
     const int64_t all =
         p->header->kind == FRNN_PACK_FORWARD ? frnn_ceil_div(H, kernels->lanes[dtype]) : G * H;
     const int64_t begin = all * thread / threads, end = all * (thread + 1) / threads;
     if (p->header->kind == FRNN_PACK_FORWARD) {
-        kernels->pack_columns[dtype](G, H, I, p->w_ih, I, w, begin, end);
-        kernels->pack_columns[dtype](G, H, H, p->w_hh, H, r, begin, end);
-        if (thread > 0) return;
-        const frnn_cell_info *info = kernels->cell[dtype][layer->cell].info;
-        void *const b_x = p->pack + p->header->b_x, *const b_h = p->pack + p->header->b_h;
-        if (dtype == FRNN_F32)
-            pack_bias_f32(info, H, p->b_ih, p->b_hh, b_x, b_h);
-        else
-            pack_bias_f64(info, H, p->b_ih, p->b_hh, b_x, b_h);
+        const int64_t first =
+            begin * G * kernels->lanes[dtype] * (int64_t)frnn_itemsize(dtype); // per row of k
+        kernels->pack_columns[dtype](G, H, I, p->w_ih, I, w + first * I, begin, end);
+        kernels->pack_columns[dtype](G, H, H, p->w_hh, H, r + first * H, begin, end);
     } else {
         frnn_pack_rows(kernels, dtype, I, all, p->w_ih, I, w, begin, end);
         frnn_pack_rows(kernels, dtype, H, all, p->w_hh, H, r, begin, end);
@@ -106,8 +114,11 @@ frnn_status frnn_pack(const frnn_layer *layer, frnn_pack_kind kind, const void *
     const frnn_status status = layout(layer, kind, &header);
     if (status != FRNN_OK) return status;
     if (!w_ih || !w_hh || !pack || !frnn_aligned(pack) || threads < 1) return FRNN_BAD_ARGUMENT;
+    if (kind == FRNN_PACK_BORROWED) header.w_ih = w_ih, header.w_hh = w_hh;
     memcpy(pack, &header, sizeof header);
     packing job = {&header, w_ih, w_hh, b_ih, b_hh, pack};
+    if (kind != FRNN_PACK_BACKWARD) pack_biases(&job);
+    if (kind == FRNN_PACK_BORROWED) return FRNN_OK;
     const double values = (double)header.bytes / (double)frnn_itemsize(layer->dtype);
     frnn_pool_run(pack_job, &job, frnn_threads_for(VALUE_WORK * values, threads));
     return FRNN_OK;
@@ -115,6 +126,27 @@ frnn_status frnn_pack(const frnn_layer *layer, frnn_pack_kind kind, const void *
 
 const frnn_pack_header *frnn_pack_check(const void *pack, frnn_pack_kind kind) {
     const frnn_pack_header *header = pack;
-    return header && frnn_aligned(header) && header->magic == PACK_MAGIC && header->kind == kind ? header
-                                                                                                 : NULL;
+    if (!header || !frnn_aligned(header) || header->magic != PACK_MAGIC) return NULL;
+    return header->kind == kind || header->kind == FRNN_PACK_BORROWED ? header : NULL;
+}
+
+frnn_matrix frnn_pack_matrix(const frnn_pack_header *pack, int hidden, void *scratch) {
+    const frnn_layer *layer = &pack->layer;
+    return (frnn_matrix){
+        .n = hidden ? layer->hidden_size : layer->input_size,
+        .k = frnn_gates(layer->cell) * layer->hidden_size,
+        .panels = pack->w_ih ? NULL : (const char *)pack + (hidden ? pack->r : pack->w),
+        .rows = hidden ? pack->w_hh : pack->w_ih,
+        .scratch = scratch,
+    };
+}
+
+size_t frnn_pack_scratch(const frnn_pack_header *pack, frnn_pack_kind kind) {
+    if (!pack->w_ih) return 0;
+    const frnn_layer *layer = &pack->layer;
+    const int64_t lanes = pack->kernels->lanes[layer->dtype], I = layer->input_size, H = layer->hidden_size;
+    const size_t vector = (size_t)lanes * frnn_itemsize(layer->dtype);
+    if (kind == FRNN_PACK_FORWARD) return (size_t)frnn_max(I, H) * FRNN_TILE_VECTORS * vector;
+    if (I % lanes == 0 && H % lanes == 0) return 0;
+    return (size_t)(frnn_gates(layer->cell) * H) * FRNN_TILE_BLOCKS * vector;
 }

@@ -5,26 +5,20 @@
 #define ROWS 256
 #define PRODUCT_K 1024 // part of the canonical order, so not to depend on the machine
 #define OUTER_COLUMNS 512
+// Terms of a sum for which packing takes longer than it saves.
+#define SHORT_SUM 4
 
-void frnn_rows_product(const frnn_kernels *kernels, frnn_dtype dtype, int64_t n, int64_t k,
-                       const void *panels, int64_t begin, int64_t end, frnn_rows a, const void *a_context,
-                       frnn_rows c, const void *c_context) {
+void frnn_rows_product(const frnn_kernels *kernels, frnn_dtype dtype, const frnn_matrix *b, int64_t begin,
+                       int64_t end, frnn_rows a, const void *a_context, frnn_rows c, const void *c_context) {
     const int64_t item = (int64_t)frnn_itemsize(dtype);
-    const int64_t lanes = kernels->lanes[dtype];
     const void *a_rows[ROWS], *c_rows[ROWS];
     for (int64_t row = begin; row < end; row += ROWS) {
         const int64_t rows = frnn_min(ROWS, end - row);
         a(a_context, row, rows, a_rows);
         c(c_context, row, rows, c_rows);
         // Blocks of k, each one chain from zero, added in order.
-        for (int64_t from = 0; from < k; from += PRODUCT_K) {
-            const frnn_product product = {
-                .n = n,
-                .k = frnn_min(PRODUCT_K, k - from),
-                .panels = (const char *)panels + from * lanes * item,
-                .panel_k = k,
-                .accumulate = from > 0,
-            };
+        for (int64_t from = 0; from < b->k; from += PRODUCT_K) {
+            const frnn_product product = {b, from, frnn_min(PRODUCT_K, b->k - from), from > 0};
             kernels->product[dtype](&product, rows, a_rows, (void *const *)c_rows);
             for (int64_t i = 0; i < rows; i++) a_rows[i] = (const char *)a_rows[i] + product.k * item;
         }
@@ -61,9 +55,36 @@ static void outer_groups(const frnn_kernels *kernels, frnn_dtype dtype, int64_t 
     }
 }
 
+// All of frnn_outer_products for up to SHORT_SUM rows.
+static void short_outer_products(const frnn_kernels *kernels, frnn_dtype dtype, int64_t rows, frnn_rows a,
+                                 const void *a_context, const frnn_outer_columns *groups, int group_count,
+                                 const frnn_outer *outers, int count, char *sums) {
+    const int64_t item = (int64_t)frnn_itemsize(dtype);
+    const void *a_rows[SHORT_SUM], *b_rows[SHORT_SUM];
+    a(a_context, 0, rows, a_rows);
+    for (int side = 0; side < count; side++) {
+        const frnn_outer *const outer = &outers[side];
+        if (!outer->c) continue;
+        outer->rows(outer->context, 0, rows, b_rows);
+        for (const frnn_outer_columns *g = groups; g < groups + group_count; g++)
+            if (g->sides >> side & 1)
+                kernels->short_outer[dtype](g->columns, rows, a_rows, g->first, b_rows, outer->n,
+                                            (char *)outer->c + g->c_row * outer->ldc * item, outer->ldc);
+    }
+    for (const frnn_outer_columns *g = groups; g < groups + group_count && sums; g++) {
+        const void *parts[SHORT_SUM];
+        for (int64_t i = 0; i < rows; i++) parts[i] = (const char *)a_rows[i] + g->first * item;
+        kernels->sum_rows[dtype](g->columns, rows, parts, sums + g->first * item, 0);
+    }
+}
+
 void frnn_outer_products(const frnn_kernels *kernels, frnn_dtype dtype, int64_t rows, frnn_rows a,
                          const void *a_context, const frnn_outer_columns *groups, int group_count,
                          const frnn_outer *outers, int count, void *sums, void *scratch) {
+    if (rows <= SHORT_SUM) {
+        short_outer_products(kernels, dtype, rows, a, a_context, groups, group_count, outers, count, sums);
+        return;
+    }
     const int64_t item = (int64_t)frnn_itemsize(dtype), lanes = kernels->lanes[dtype];
     const void *a_rows[FRNN_SUM_BLOCK], *b_rows[FRNN_SUM_BLOCK];
     char *const strip = scratch, *const packed =
@@ -137,14 +158,16 @@ static void matmul_job(void *context, int thread, int threads, frnn_barrier *bar
     }
     if (p->transpose_b) {
         const int64_t blocks = frnn_ceil_div(p->n, lanes);
-        p->kernels->pack_columns[p->dtype](1, p->n, p->k, p->b, p->ldb, p->workspace,
-                                           blocks * thread / threads, blocks * (thread + 1) / threads);
+        const int64_t first = blocks * thread / threads, last = blocks * (thread + 1) / threads;
+        p->kernels->pack_columns[p->dtype](1, p->n, p->k, p->b, p->ldb,
+                                           p->workspace + first * p->k * lanes * item, first, last);
     } else {
         frnn_pack_rows(p->kernels, p->dtype, p->n, p->k, p->b, p->ldb, p->workspace, p->k * thread / threads,
                        p->k * (thread + 1) / threads);
     }
     frnn_barrier_wait(barrier);
-    frnn_rows_product(p->kernels, p->dtype, p->n, p->k, p->workspace, begin, end, plain, &a, plain, &c);
+    const frnn_matrix panels = {.n = p->n, .k = p->k, .panels = p->workspace};
+    frnn_rows_product(p->kernels, p->dtype, &panels, begin, end, plain, &a, plain, &c);
 }
 
 frnn_status frnn_matmul_workspace(frnn_dtype dtype, int64_t m, int64_t n, int64_t k, int threads,

@@ -29,7 +29,7 @@ int frnn_by_rows(const frnn_work *work, int threads) {
 
 frnn_share frnn_share_of(const frnn_work *work, int thread, int threads, frnn_barrier *barrier) {
     const frnn_schedule *schedule = work->schedule;
-    frnn_share share = {0, schedule->batch, 0, work->blocks, NULL};
+    frnn_share share = {0, schedule->batch, 0, work->blocks, NULL, NULL};
     if (threads == 1) return share;
     if (!frnn_by_rows(work, threads)) {
         share.block_begin = work->blocks * thread / threads;

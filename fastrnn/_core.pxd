@@ -19,6 +19,7 @@ cdef extern from "fastrnn.h" nogil:
     ctypedef enum frnn_pack_kind:
         FRNN_PACK_FORWARD
         FRNN_PACK_BACKWARD
+        FRNN_PACK_BORROWED
     ctypedef enum frnn_function:
         FRNN_TANH
         FRNN_SIGMOID

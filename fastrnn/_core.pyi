@@ -18,6 +18,7 @@ class Pack:
         backward: bool,
         numpy_gemm: bool,
         gemm: object = None,
+        borrowed: bool = False,
     ) -> None: ...
     def serves(self, backward: bool, gemm: object) -> bool: ...
 

@@ -311,7 +311,8 @@ cdef class Pack:
     """Packed weights of one layer and direction, for forward calls and, on request, backward ones.
 
     w_ih (G*H, I), w_hh (G*H, H), b_ih and b_hh (G*H) or None; C-contiguous, all of one dtype. They
-    are copied: later changes do not show. `gemm` is anything that stands for who does the products
+    are copied: later changes do not show. Or w_ih and w_hh are `borrowed`, which suits calls of few steps:
+    then they must not change while the pack lives. `gemm` is anything that stands for who does the products
     over all steps, NumPy's BLAS if `numpy_gemm`; `serves` compares it.
     """
     cdef frnn_layer layer
@@ -319,14 +320,14 @@ cdef class Pack:
     cdef Memory backward_pack
     cdef int type_num
     cdef int64_t item
-    cdef object w_ih  # a copy, where the provider is NumPy's BLAS
+    cdef object w_ih, w_hh  # where they are borrowed, or w_ih is for NumPy's BLAS
     cdef const void *w_ih_data
     cdef object gemm
     cdef const char *isa
 
-    def __init__(self, str cell, w_ih, w_hh, b_ih, b_hh, bint backward, bint numpy_gemm, gemm=None):
-        cdef size_t size
-        cdef Span w, r, b_x, b_h
+    def __init__(self, str cell, w_ih, w_hh, b_ih, b_hh, bint backward, bint numpy_gemm, gemm=None,
+                 bint borrowed=False):
+        cdef Span weights[4]
         self.gemm = gemm
         self.isa = frnn_isa()
         self.layer.cell = CELLS[cell]
@@ -338,29 +339,33 @@ cdef class Pack:
         cdef int64_t rows = frnn_gates(self.layer.cell) * self.layer.hidden_size
         cdef int64_t *w_shape = [rows, self.layer.input_size]
         cdef int64_t *r_shape = [rows, self.layer.hidden_size]
-        span(&w, w_ih, b"w_ih", self.type_num, 2, w_shape, CONTIGUOUS)
-        span(&r, w_hh, b"w_hh", self.type_num, 2, r_shape, CONTIGUOUS)
-        span(&b_x, b_ih, b"b_ih", self.type_num, 1, &rows, CONTIGUOUS)
-        span(&b_h, b_hh, b"b_hh", self.type_num, 1, &rows, CONTIGUOUS)
-        cdef int threads = frnn_num_threads()
-        check(frnn_pack_size(&self.layer, FRNN_PACK_FORWARD, &size))
-        self.forward_pack = Memory(size)
-        cdef void *to = self.forward_pack.data
-        cdef frnn_status status
-        with nogil:
-            status = frnn_pack(&self.layer, FRNN_PACK_FORWARD, w.data, r.data, b_x.data, b_h.data, to, threads)
-        check(status)
-        if backward:
-            check(frnn_pack_size(&self.layer, FRNN_PACK_BACKWARD, &size))
-            self.backward_pack = Memory(size)
-            to = self.backward_pack.data
-            with nogil:
-                status = frnn_pack(&self.layer, FRNN_PACK_BACKWARD, w.data, r.data, NULL, NULL, to, threads)
-            check(status)
+        span(&weights[0], w_ih, b"w_ih", self.type_num, 2, w_shape, CONTIGUOUS)
+        span(&weights[1], w_hh, b"w_hh", self.type_num, 2, r_shape, CONTIGUOUS)
+        span(&weights[2], b_ih, b"b_ih", self.type_num, 1, &rows, CONTIGUOUS)
+        span(&weights[3], b_hh, b"b_hh", self.type_num, 1, &rows, CONTIGUOUS)
+        self.forward_pack = self.packed(FRNN_PACK_BORROWED if borrowed else FRNN_PACK_FORWARD, weights)
+        if borrowed:
+            self.backward_pack = self.forward_pack
+            self.w_ih, self.w_hh = w_ih, w_hh
+        elif backward:
+            self.backward_pack = self.packed(FRNN_PACK_BACKWARD, weights)
         self.w_ih_data = NULL
         if numpy_gemm:
-            self.w_ih = np.array(w_ih, order="C")
+            self.w_ih = w_ih if borrowed else np.array(w_ih, order="C")
             self.w_ih_data = cnp.PyArray_DATA(<cnp.ndarray>self.w_ih)
+
+    cdef Memory packed(self, frnn_pack_kind kind, const Span *weights):
+        cdef size_t size
+        cdef frnn_status status
+        cdef int threads = frnn_num_threads()
+        check(frnn_pack_size(&self.layer, kind, &size))
+        cdef Memory memory = Memory(size)
+        cdef void *to = memory.data
+        with nogil:
+            status = frnn_pack(&self.layer, kind, weights[0].data, weights[1].data, weights[2].data,
+                               weights[3].data, to, threads)
+        check(status)
+        return memory
 
     def serves(self, bint backward, gemm):
         """Whether it fits the instruction set in use, `gemm`, and a call of this kind."""

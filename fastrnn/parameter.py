@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -15,26 +16,48 @@ Array = NDArray[np.floating]
 class Parameter:
     """A trainable array.
 
-    ``data`` is a read-only view: writing goes through `assign` or `writing`, which count up
-    ``version``, because packed copies of the weights are cached on it. ``grad`` is None until a
-    gradient has been added since the last `zero_grad`, then an array of the same shape and dtype.
+    ``data`` is a read-only view, to be asked for anew after a write. Writing goes through `assign`
+    or `writing`, which count up ``version``, because packed copies of the weights are cached on it.
+    ``grad`` is None until a gradient has been added since the last `zero_grad`, then an array of
+    the same shape and dtype.
     """
 
-    __slots__ = ("_data", "_lock", "_view", "grad", "version")
+    __slots__ = ("_data", "_lock", "_snapshot", "_view", "grad", "version")
 
     def __init__(self, value: ArrayLike, dtype: np.dtype | type | str | None = None) -> None:
-        self._data: Array = np.array(value, dtype=dtype, order="C")
-        # Through a read-only buffer: such a view cannot be made writable.
-        flat = np.frombuffer(self._data.data.toreadonly().cast("B"), self._data.dtype)
-        self._view = flat.reshape(self._data.shape)
+        self._take(np.array(value, dtype=dtype, order="C"))
+        self._snapshot: weakref.ref[Array] | None = None
         self._lock = threading.Lock()
         self.grad: Array | None = None
         self.version = 0
+
+    def _take(self, data: Array) -> None:
+        self._data = data
+        # Through a read-only buffer: such a view cannot be made writable.
+        flat = np.frombuffer(data.data.toreadonly().cast("B"), data.dtype)
+        self._view = flat.reshape(data.shape)
 
     @property
     def data(self) -> Array:
         """The values, as a read-only view."""
         return self._view
+
+    def snapshot(self) -> Array:
+        """The values as they are now, read-only; whatever is written later does not show in it.
+
+        It costs a copy only if something is written while it lives; views of it do not count.
+        """
+        snapshot = None if self._snapshot is None else self._snapshot()
+        if snapshot is None:
+            snapshot = self._view.view()
+            self._snapshot = weakref.ref(snapshot)
+        return snapshot
+
+    def _writable(self) -> Array:
+        if self._snapshot is not None and self._snapshot() is not None:
+            self._take(self._data.copy())
+        self._snapshot = None
+        return self._data
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -92,7 +115,7 @@ class Parameter:
 def writing_all(parameters: Sequence[Parameter]) -> Iterator[list[Array]]:
     """`Parameter.writing` of several at once."""
     try:
-        yield [parameter._data for parameter in parameters]
+        yield [parameter._writable() for parameter in parameters]
     finally:
         for parameter in parameters:
             parameter.version += 1

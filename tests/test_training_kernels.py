@@ -101,10 +101,10 @@ def test_sums_and_additions_of_rows(
 ) -> None:
     rows, n = size
     x, row = rng.normal(size=size).astype(dtype), rng.normal(size=n).astype(dtype)
-    blocks = []  # of 256 rows, each summed in order
-    for start in range(0, rows, 256):
+    blocks = []  # of 512 rows, each summed in order
+    for start in range(0, rows, 512):
         total = np.zeros(n, dtype)
-        for r in x[start : start + 256]:
+        for r in x[start : start + 512]:
             total = total + r
         blocks.append(total)
     want = blocks[0]

@@ -46,8 +46,8 @@ def forward(
             y = None
         tapes.append(
             _core.forward(
-                layer.packs(k, training), k * directions, shape[0], x, lengths, False, first,
-                h_0, c_0, y, h_n, c_n, training,
+                layer.packs(k, training, batch * time), k * directions, shape[0], x, lengths, False,
+                first, h_0, c_0, y, h_n, c_n, training,
             )
         )  # fmt: skip
         if rng is not None and y is not None and not last:

@@ -76,7 +76,7 @@ class Dense(Layer):
     def vjp(self, x: Array) -> tuple[Array, Callable[[Array], Array]]:
         """y and its pullback: dy (..., out_features) to dx (..., in_features)."""
         x = self._check(x)
-        weight = self.weight.data.copy()  # an optimizer may step before the pullback is called
+        weight = self.weight.snapshot()  # an optimizer may step before the pullback is called
         y = self._forward(x, weight)
 
         def pullback(dy: Array) -> Array:

@@ -25,6 +25,8 @@ from fastrnn.parameter import Array, Parameter, uniform
 RecurrentPullback = Callable[..., tuple[Array, Any]]
 
 _MAX_LAYERS = 1000
+# Up to so many rows of all steps together, packing the weights takes longer than it saves.
+_FEW_ROWS = 8
 
 
 class _Packed(NamedTuple):
@@ -119,8 +121,12 @@ class Recurrent(Layer):
             for layer in range(self.num_layers)
         ]
 
-    def packs(self, layer: int, training: bool) -> tuple[_core.Pack, ...]:
-        """One layer's packed weights by direction, cached on the parameters' versions."""
+    def packs(self, layer: int, training: bool, rows: int = 1) -> tuple[_core.Pack, ...]:
+        """One layer's packed weights by direction, cached on the parameters' versions.
+
+        Where those at hand are of another version, training for few `rows` of all steps together
+        takes the weights as they stand.
+        """
         cached = self._packs.get(layer)
         if cached is not None and cached.packs[0].serves(training, config.chosen_gemm()):
             for parameter, version in cached.versions:
@@ -131,16 +137,19 @@ class Recurrent(Layer):
         weights = self.weights[layer]
         # Before the values are read: who writes meanwhile makes this pack an old one.
         versions = [(p, p.version) for direction in weights for p in direction]
+        borrowed = training and rows <= _FEW_ROWS
+        numpy_gemm, chosen = config.gemm() == "numpy", config.chosen_gemm()
         packs = []
-        for w_ih, w_hh, *biases in ([p.data for p in direction] for direction in weights):
-            b_ih, b_hh = [*biases, None, None][:2]
+        for w_ih, w_hh, *biases in weights:
+            b_ih, b_hh = [*[b.data for b in biases], None, None][:2]
             packs.append(
                 _core.Pack(
-                    self._cell(), w_ih, w_hh, b_ih, b_hh, training,
-                    config.gemm() == "numpy", config.chosen_gemm(),
+                    self._cell(), w_ih.snapshot(), w_hh.snapshot(), b_ih, b_hh, training,
+                    numpy_gemm, chosen, borrowed,
                 )
             )  # fmt: skip
-        self._packs[layer] = _Packed(tuple(packs), versions)
+        if not borrowed:
+            self._packs[layer] = _Packed(tuple(packs), versions)
         return tuple(packs)
 
     def _cell(self) -> str:

@@ -11,6 +11,7 @@ typedef struct {
     int threads;
     int layout;       // of x, y, dy and dx
     int provider;     // naive_gemm instead of native products
+    int borrowed;     // the weights as they stand instead of packed ones
     int inference;    // forward without a tape, no backward
     unsigned without; // outputs that are not asked for, as BIT(which)
 } options;
@@ -120,7 +121,7 @@ static inline void run_layer(problem *p, const options *o) {
     }
     gemm_context context = {0};
     const frnn_provider provider = {naive_gemm, &context};
-    memory pack = pack_new(p, o, arrays, FRNN_PACK_FORWARD), tape = {0};
+    memory pack = pack_new(p, o, arrays, o->borrowed ? FRNN_PACK_BORROWED : FRNN_PACK_FORWARD), tape = {0};
     size_t bytes = 0;
     if (!o->inference) {
         EXPECT(FRNN_OK, frnn_tape_size(&layer, &batch, &bytes));
@@ -147,7 +148,7 @@ static inline void run_layer(problem *p, const options *o) {
     memory_end(&pack, "the forward pack");
 
     if (!o->inference) {
-        pack = pack_new(p, o, arrays, FRNN_PACK_BACKWARD);
+        pack = pack_new(p, o, arrays, o->borrowed ? FRNN_PACK_BORROWED : FRNN_PACK_BACKWARD);
         const frnn_backward_args backward = {
             .pack = pack.data,
             .batch = batch,
@@ -205,10 +206,11 @@ static const char *const cell_names[] = {"rnn_tanh", "rnn_relu", "gru", "lstm"};
 // "lstm I=3 H=17 B=5 T=6 ragged reverse, avx2 float32 threads=2 ...", for messages.
 static inline const char *describe(const problem *p, const options *o) {
     static _Thread_local char text[300];
-    snprintf(text, sizeof text, "%s I=%d H=%d B=%d T=%d%s%s, %s %s threads=%d layout=%d%s%s without=%x",
+    snprintf(text, sizeof text, "%s I=%d H=%d B=%d T=%d%s%s, %s %s threads=%d layout=%d%s%s%s without=%x",
              cell_names[p->cell], (int)p->I, (int)p->H, (int)p->B, (int)p->T, p->lengths ? " ragged" : "",
              p->reverse ? " reverse" : "", o->isa, o->dtype == FRNN_F32 ? "float32" : "float64", o->threads,
-             o->layout, o->provider ? " provider" : "", o->inference ? " inference" : "", o->without);
+             o->layout, o->provider ? " provider" : "", o->borrowed ? " borrowed" : "",
+             o->inference ? " inference" : "", o->without);
     return text;
 }
 

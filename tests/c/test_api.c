@@ -13,7 +13,7 @@ static void check_sizes(void) {
     EXPECT(FRNN_OK, frnn_pack_size(&good, FRNN_PACK_BACKWARD, &bytes));
     EXPECT(FRNN_OK, frnn_tape_size(&good, &batch, &bytes));
     EXPECT(FRNN_BAD_ARGUMENT, frnn_pack_size(NULL, FRNN_PACK_FORWARD, &bytes));
-    EXPECT(FRNN_BAD_ARGUMENT, frnn_pack_size(&good, (frnn_pack_kind)2, &bytes));
+    EXPECT(FRNN_BAD_ARGUMENT, frnn_pack_size(&good, (frnn_pack_kind)3, &bytes));
     EXPECT(FRNN_BAD_ARGUMENT, frnn_tape_size(NULL, &batch, &bytes));
     EXPECT(FRNN_BAD_ARGUMENT, frnn_tape_size(&good, NULL, &bytes));
 

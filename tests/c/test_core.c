@@ -158,6 +158,9 @@ static void check_problem(problem *expected) {
                 options inference = other;
                 inference.inference = 1;
                 check_variant(&base, inference);
+                options borrowed = other;
+                borrowed.borrowed = 1;
+                check_variant(&base, borrowed);
             }
             if (expected->B > 1 && expected->B < 10) check_rows(&base, &o);
             if (!expected->lengths && !expected->reverse && expected->T > 1 && expected->T < 10) {
@@ -225,7 +228,7 @@ static const size_case cases[] = {
     {31, 100, 13, 3, 0, 1, BIT(H0), 0},
     {10, 17, 40, 9, 1, 1, 0, 0}, // rows enough for each of three threads
     {29, 3, 1, 600, 0, 0, 0, 0}, // fewer blocks of units than threads
-    {3, 17, 70, 5, 1, 0, 0, 0},  // more rows than one block of a sum over rows
+    {3, 17, 70, 18, 1, 0, 0, 0}, // more rows than one block of a sum over rows
     {1, 2, 3, 4200, 1, 0, 0, 0}, // more rows than a provider takes at a time
     {520, 20, 2, 3, 0, 0, 0, 0}, // wider than one pass of dW
     {9, 350, 2, 2, 0, 0, 0, 0},  // a longer sum than one pass of dX, for gates of 3 and 4

@@ -1,0 +1,73 @@
+"""Parameter: snapshots that later writes leave alone, and the layers that live on them."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastrnn as fr
+from fastrnn.parameter import Parameter, writing_all
+
+
+def test_a_snapshot_keeps_its_values() -> None:
+    parameter = Parameter([1.0, 2.0])
+    before = parameter.snapshot()
+    assert parameter.snapshot() is before and np.shares_memory(before, parameter.data)
+    assert not before.flags.writeable
+    with parameter.writing() as data:
+        data[0] = 5
+    np.testing.assert_array_equal(before, [1, 2])
+    np.testing.assert_array_equal(parameter.data, [5, 2])
+    between = parameter.snapshot()
+    parameter.assign([7, 8])
+    np.testing.assert_array_equal(before, [1, 2])
+    np.testing.assert_array_equal(between, [5, 2])
+    np.testing.assert_array_equal(parameter.data, [7, 8])
+
+
+def test_writing_copies_only_while_a_snapshot_lives() -> None:
+    parameter = Parameter(np.zeros(3))
+    data = parameter.data
+    snapshot = parameter.snapshot()
+    gone = weakref.ref(snapshot)
+    del snapshot
+    assert gone() is None
+    with writing_all([parameter]) as (array,):
+        array += 1
+    assert np.shares_memory(data, parameter.data)
+    np.testing.assert_array_equal(data, np.ones(3))
+
+
+@pytest.mark.parametrize(
+    "layer", [fr.RNN(3, 5), fr.GRU(16, 32, bidirectional=True), fr.LSTM(4, 17, 2)]
+)
+@pytest.mark.parametrize("rows", [(1, 1), (2, 3), (20, 3)])
+def test_a_pullback_has_the_weights_of_its_call(
+    layer: Any, rows: tuple[int, int], isa: str, rng: Any
+) -> None:
+    """Few rows have the weights as they stand, unless packed ones are at hand: the same bits."""
+    x = rng.standard_normal((*rows, layer.input_size)).astype(np.float32)
+
+    def way_back(write: bool) -> list[Any]:
+        layer.zero_grad()
+        (y, _), pullback = layer.vjp(x)
+        parameters = layer.parameters().values()
+        values = [parameter.data.copy() for parameter in parameters]
+        for parameter in parameters if write else ():
+            parameter.assign(parameter.data * 3)
+        dx, _ = pullback(np.ones_like(y))
+        for parameter, value in zip(parameters, values if write else (), strict=False):
+            parameter.assign(value)
+        return [y, dx, *(parameter.grad for parameter in parameters)]
+
+    fresh = way_back(write=False)
+    written = way_back(write=True)
+    for k in range(layer.num_layers):
+        layer.packs(k, True, 1000)
+    packed = way_back(write=False)
+    for a, b, c in zip(fresh, written, packed, strict=True):
+        np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(a, c)
