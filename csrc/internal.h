@@ -9,9 +9,8 @@
 // Sums over all rows of a batch (dW, dR, db) are made in blocks of this many rows, in order: it is
 // part of their canonical order, so it must not depend on the machine.
 #define FRNN_SUM_BLOCK 512
-// Columns of A that such a sum copies at a time.
-#define FRNN_OUTER_ROWS 24
-#define FRNN_OUTER_LD 32 // whole vectors
+// Columns of A that such a sum copies at a time: whole cache lines.
+#define FRNN_OUTER_ROWS 32
 // Rows that a provider of products takes at a time.
 #define FRNN_PROVIDER_ROWS 8192
 

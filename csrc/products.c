@@ -27,7 +27,7 @@ void frnn_rows_product(const frnn_kernels *kernels, frnn_dtype dtype, const frnn
 
 size_t frnn_outer_scratch(frnn_dtype dtype, int64_t rows, int64_t n) {
     const int64_t columns = frnn_min(n + 32, OUTER_COLUMNS); // each side's blocks are whole
-    return (size_t)(frnn_min(rows, FRNN_SUM_BLOCK) * (columns + FRNN_OUTER_LD)) * frnn_itemsize(dtype);
+    return (size_t)(frnn_min(rows, FRNN_SUM_BLOCK) * (columns + FRNN_OUTER_ROWS)) * frnn_itemsize(dtype);
 }
 
 // Some columns of a right side, packed.
@@ -88,7 +88,7 @@ void frnn_outer_products(const frnn_kernels *kernels, frnn_dtype dtype, int64_t 
     const int64_t item = (int64_t)frnn_itemsize(dtype), lanes = kernels->lanes[dtype];
     const void *a_rows[FRNN_SUM_BLOCK], *b_rows[FRNN_SUM_BLOCK];
     char *const strip = scratch, *const packed =
-                                     strip + frnn_min(rows, FRNN_SUM_BLOCK) * FRNN_OUTER_LD * item;
+                                     strip + frnn_min(rows, FRNN_SUM_BLOCK) * FRNN_OUTER_ROWS * item;
     for (int64_t row = 0; row < rows; row += FRNN_SUM_BLOCK) {
         const int64_t k = frnn_min(FRNN_SUM_BLOCK, rows - row);
         a(a_context, row, k, a_rows);
