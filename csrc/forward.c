@@ -4,7 +4,7 @@
 #include <string.h>
 
 // Bytes of projected gates that a thread keeps at a time: they stay in its L2 until they are used.
-#define CHUNK_BYTES (128 * 1024)
+#define CHUNK_BYTES (256 * 1024)
 
 typedef struct {
     frnn_forward_run run;

@@ -66,7 +66,7 @@ def test_a_pullback_has_the_weights_of_its_call(
     fresh = way_back(write=False)
     written = way_back(write=True)
     for k in range(layer.num_layers):
-        layer.packs(k, True, 1000)
+        layer.packs(k, True)
     packed = way_back(write=False)
     for a, b, c in zip(fresh, written, packed, strict=True):
         np.testing.assert_array_equal(a, b)

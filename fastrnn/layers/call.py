@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from fastrnn.layers.recurrent import Recurrent
 
 Lengths = NDArray[np.int64]
+
+# Up to so many steps of so many rows, packing the weights takes longer than it saves.
+_FEW_STEPS, _FEW_ROWS = 3, 16
 
 
 def forward(
@@ -32,7 +35,8 @@ def forward(
     shape = layer.state_shape(batch)
     h_n = _core.empty(shape, double)
     c_n = _core.empty(shape, double) if layer.has_c else None
-    tapes: list[_core.Tape | None] = []
+    few = time <= _FEW_STEPS and batch <= _FEW_ROWS
+    tapes: list[Any] = []  # Tape when training
     masks: list[Array] = []
     rng = None
     if training and layer.dropout and layer.num_layers > 1:
@@ -46,7 +50,7 @@ def forward(
             y = None
         tapes.append(
             _core.forward(
-                layer.packs(k, training, batch * time), k * directions, shape[0], x, lengths, False,
+                layer.packs(k, training, few), k * directions, shape[0], x, lengths, False,
                 first, h_0, c_0, y, h_n, c_n, training,
             )
         )  # fmt: skip
@@ -71,7 +75,7 @@ class Pullback:
     def __init__(
         self,
         layer: Recurrent,
-        tapes: list[_core.Tape | None],
+        tapes: list[_core.Tape],
         masks: list[Array],
         output_shape: tuple[int, ...],
         batch: int,
@@ -97,29 +101,17 @@ class Pullback:
             if masks and k < layer.num_layers - 1:
                 dx *= masks[k]
             features = layer.input_size if k == 0 else hidden * directions
-            tape = cast(_core.Tape, tapes.pop())
+            tape = tapes.pop()
             parts, gradients = [], []
             for parameters in layer.weights[k]:
                 parts.append(_core.empty((*tape.sequence_shape(), features), double))
-                grads: list[Array | None] = []
-                for parameter in parameters:
-                    grad = _core.empty(parameter.shape, double)
-                    added.append((parameter, grad))
-                    grads.append(grad)
-                grads += [None] * (4 - len(grads))
-                gradients.append(tuple(grads))
+                grads = [_core.empty_like(parameter.data) for parameter in parameters]
+                added += zip(parameters, grads, strict=True)
+                gradients.append((*grads, None, None)[:4])
             _core.backward(
-                tape,
-                k * directions,
-                shape[0],
-                dx,
-                dh_n,
-                dc_n,
-                tuple(parts),
-                dh_0,
-                dc_0,
-                tuple(gradients),
-            )
+                tape, k * directions, shape[0], dx, dh_n, dc_n,
+                tuple(parts), dh_0, dc_0, tuple(gradients),
+            )  # fmt: skip
             dx = parts[0] if directions == 1 else np.add(parts[0], parts[1], out=parts[0])
         for parameter, grad in added:
             parameter.add_grad(grad)

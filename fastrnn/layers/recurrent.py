@@ -25,8 +25,6 @@ from fastrnn.parameter import Array, Parameter, uniform
 RecurrentPullback = Callable[..., tuple[Array, Any]]
 
 _MAX_LAYERS = 1000
-# Up to so many rows of all steps together, packing the weights takes longer than it saves.
-_FEW_ROWS = 8
 
 
 class _Packed(NamedTuple):
@@ -121,11 +119,11 @@ class Recurrent(Layer):
             for layer in range(self.num_layers)
         ]
 
-    def packs(self, layer: int, training: bool, rows: int = 1) -> tuple[_core.Pack, ...]:
+    def packs(self, layer: int, training: bool, few: bool = False) -> tuple[_core.Pack, ...]:
         """One layer's packed weights by direction, cached on the parameters' versions.
 
-        Where those at hand are of another version, training for few `rows` of all steps together
-        takes the weights as they stand.
+        Where those at hand are of another version, training for `few` steps and rows takes the
+        weights as they stand.
         """
         cached = self._packs.get(layer)
         if cached is not None and cached.packs[0].serves(training, config.chosen_gemm()):
@@ -135,22 +133,21 @@ class Recurrent(Layer):
             else:
                 return cached.packs
         weights = self.weights[layer]
+        if training and few:
+            return tuple([self._pack(direction, True, borrowed=True) for direction in weights])
         # Before the values are read: who writes meanwhile makes this pack an old one.
         versions = [(p, p.version) for direction in weights for p in direction]
-        borrowed = training and rows <= _FEW_ROWS
-        numpy_gemm, chosen = config.gemm() == "numpy", config.chosen_gemm()
-        packs = []
-        for w_ih, w_hh, *biases in weights:
-            b_ih, b_hh = [*[b.data for b in biases], None, None][:2]
-            packs.append(
-                _core.Pack(
-                    self._cell(), w_ih.snapshot(), w_hh.snapshot(), b_ih, b_hh, training,
-                    numpy_gemm, chosen, borrowed,
-                )
-            )  # fmt: skip
-        if not borrowed:
-            self._packs[layer] = _Packed(tuple(packs), versions)
-        return tuple(packs)
+        packs = tuple([self._pack(direction, training) for direction in weights])
+        self._packs[layer] = _Packed(packs, versions)
+        return packs
+
+    def _pack(self, weights: list[Parameter], training: bool, borrowed: bool = False) -> _core.Pack:
+        w_ih, w_hh, *biases = weights
+        return _core.Pack(
+            self._cell(), w_ih.snapshot(), w_hh.snapshot(),
+            biases[0].data if biases else None, biases[1].data if len(biases) > 1 else None,
+            training, config.gemm() == "numpy", config.chosen_gemm(), borrowed,
+        )  # fmt: skip
 
     def _cell(self) -> str:
         raise NotImplementedError
