@@ -6,7 +6,7 @@
 #define PRODUCT_K 1024 // part of the canonical order, so not to depend on the machine
 #define OUTER_COLUMNS 512
 // Terms of a sum for which packing takes longer than it saves.
-#define SHORT_SUM 4
+#define SHORT_SUM 6
 
 void frnn_rows_product(const frnn_kernels *kernels, frnn_dtype dtype, const frnn_matrix *b, int64_t begin,
                        int64_t end, frnn_rows a, const void *a_context, frnn_rows c, const void *c_context) {
