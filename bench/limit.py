@@ -15,7 +15,7 @@ cache's edge a part of R stays and the formula can be beaten.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -44,8 +44,12 @@ class Machine:
     """What was measured with so many threads: FLOP/s by dtype, levels from the fastest on."""
 
     threads: int
-    flops: dict[str, float]
+    flops: Mapping[str, float]
     levels: Sequence[Level]
+
+    def with_peak(self, dtype: str, flops: float) -> Machine:
+        """The same with another FLOP/s for this dtype."""
+        return replace(self, flops={**self.flops, dtype: flops})
 
     def level(self, size: int) -> Level:
         """Where `size` bytes stay, if each thread reads its share of them."""
@@ -58,10 +62,14 @@ class Machine:
 
 @dataclass(frozen=True)
 class Limit:
-    """The least time, in seconds, and what most of the loop waits for: FLOPs, or a level's name."""
+    """The least time, in seconds, and what most of the loop waits for: FLOPs, or a level's name.
+
+    `peak`: the FLOP/s that it rests on.
+    """
 
     seconds: float
     term: str
+    peak: float
 
 
 def limit(row: AnyRow, kind: str, machine: Machine) -> Limit:
@@ -83,4 +91,4 @@ def limit(row: AnyRow, kind: str, machine: Machine) -> Limit:
     rest = row.flops(kind) / row.directions / peak - passes * float(compute.sum())
     reading = read * np.count_nonzero(read > compute)
     term = level.name if reading > loop / 2 else "FLOPs"
-    return Limit(row.directions * (passes * loop + rest), term)
+    return Limit(row.directions * (passes * loop + rest), term, peak)

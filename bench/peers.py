@@ -34,7 +34,8 @@ _LEGEND = (
     "Best/ours is the fastest peer's time over fastrnn's: above 1, fastrnn is faster.",
     "Training is outputs, dx and every weight's gradient, fastrnn's weights packed anew.",
     "GFLOP/s counts fastrnn's products; of roof is the least time that this machine's peak and "
-    "bandwidths allow over fastrnn's, and limit is what that least time waits for.",
+    "bandwidths allow over fastrnn's, and limit is what that least time waits for; the FMA peak is "
+    "measured anew with each row, since a CPU's clock changes.",
     "Noise is the median round over the fastest, of the most disturbed system.",
 )
 
@@ -114,6 +115,7 @@ class Result:
             "ratio": self.ratio,
             "gflops": self.gflops,
             "of_roof": self.of_roof,
+            "peak_gflops": self.limit.peak / 1e9 if self.limit else None,
             "limit": self.limit.term if self.limit else None,
             "of_baseline": self.of_baseline,
         }
@@ -172,6 +174,9 @@ def measured(
             if prepared[player.name].variants:
                 for kind, seconds in player.turn(options.seconds).items():
                     rounds.setdefault((player.name, kind), []).append(seconds)
+    peak = min(rounds.get(("fastrnn", "peak"), []), default=None)
+    if machine and peak:
+        machine = machine.with_peak(row.dtype, roofline.peak_flops(threads, row.dtype) / peak)
     found = []
     for kind in row.kinds:
         times = {

@@ -71,6 +71,11 @@ class Peak:
         self._threads.run(lambda _: self._chains(self._steps))
 
 
+def peak_flops(threads: int, dtype: str) -> int:
+    """`Peak.flops` of the best instruction set."""
+    return Peak(_core.isas()[-1], threads, dtype).flops
+
+
 class Reads:
     """`run` has `threads` cores read `bytes` in all, over and over from `size` bytes for each.
 

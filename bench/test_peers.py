@@ -75,6 +75,14 @@ def test_a_model_is_its_layers() -> None:
     assert limit(model, "update", machine(1)).seconds == pytest.approx(flops / 1e9)
 
 
+def test_the_peak_of_a_row_replaces_that_of_the_start() -> None:
+    row, faster = Row("rnn", 10, 5, 8, 16), machine(1).with_peak("float32", 4e9)
+    assert faster.flops == {"float32": 4e9, "float64": 5e8}
+    found, slower = limit(row, "forward", faster), limit(row, "forward", machine(1))
+    assert (found.peak, slower.peak) == (4e9, 1e9)
+    assert found.seconds < slower.seconds
+
+
 def test_a_mismatch_is_named() -> None:
     row, wanted = Row("rnn", 1, 1, 2, 2), {"dx": np.array([1.0, -2.0])}
     check("them", row, "training", {"dx": np.array([1.0, -2.0001])}, wanted)
@@ -94,7 +102,7 @@ def test_a_system_stands_still_between_its_turns() -> None:
         prepared = player.prepare(full, 0.001)
         for kind, passes in reference.passes(full).items():
             check("fastrnn", full, kind, prepared.results[kind], passes.results())
-        assert player.turn(0.001).keys() == {"forward", "training"}
+        assert player.turn(0.001).keys() - {"peak"} == {"forward", "training"}
         pid = player._pid
         assert Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
     finally:

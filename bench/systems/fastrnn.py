@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from itertools import cycle
 from typing import Any
@@ -11,8 +12,10 @@ import numpy as np
 
 import fastrnn as fr
 from bench.problem import STEPS, ModelProblem, Problem, Results
+from bench.roofline import Peak
 from bench.shapes import AnyRow, Model, Row
 from bench.systems import Pass, Passes, Stream
+from fastrnn import _core
 from fastrnn.charmodel import LOSS, CharModel
 from fastrnn.data import Vocabulary
 from fastrnn.layers.recurrent import Recurrent
@@ -30,11 +33,13 @@ class System:
     """Passes as in `bench.systems`, and "baseline forward" and "baseline training" of some rows.
 
     That is, of a ragged row, the same batch at full length; of a bidirectional one, two layers of a
-    single direction one after the other.
+    single direction one after the other. "peak" is `roofline.Peak`, where there is a C compiler: a
+    CPU's clock changes during a run.
     """
 
     def __init__(self, threads: int) -> None:
         fr.set_num_threads(threads)
+        self._threads = threads
         self.version = fr.__version__
 
     def passes(self, row: AnyRow) -> Passes:
@@ -45,6 +50,9 @@ class System:
         else:
             passes = layer_passes(row)
             passes |= {f"baseline {kind}": these for kind, these in _baseline(row).items()}
+        with suppress(RuntimeError):
+            peak = Peak(_core.isas()[-1], self._threads, row.dtype)
+            passes["peak"] = Pass(run=peak.run, results=dict)
         return {kind: {"": these} for kind, these in passes.items()}
 
 
