@@ -143,8 +143,8 @@ static void weight_gradients(const plan *p, int64_t begin, int64_t end, void *sc
         if (hidden != first) groups[count++] = (frnn_outer_columns){hidden, columns, first, 2};
     }
     if (!p->run.schedule.rows) return;
-    frnn_outer_products(p->run.pack->kernels, layer->dtype, p->run.schedule.rows, gate_rows, p, groups, count,
-                        sides, 2, db_ih || db_hh ? sums : NULL, scratch);
+    frnn_outer_products(p->run.pack->kernels, layer->dtype, p->run.schedule.rows, p->run.gates,
+                        p->run.gates_ld, groups, count, sides, 2, db_ih || db_hh ? sums : NULL, scratch);
     for (const frnn_outer_columns *g = groups; g < groups + count; g++) {
         const size_t bytes = (size_t)(g->columns * item);
         if (g->sides & 1 && db_ih) memcpy(db_ih + g->c_row * item, sums + g->first * item, bytes);

@@ -9,7 +9,7 @@
 // Sums over all rows of a batch (dW, dR, db) are made in blocks of this many rows, in order: it is
 // part of their canonical order, so it must not depend on the machine.
 #define FRNN_SUM_BLOCK 512
-// Columns of A that such a sum copies at a time: whole cache lines.
+// Columns of A that such a sum takes at a time: whole cache lines.
 #define FRNN_OUTER_ROWS 32
 // Rows that a provider of products takes at a time.
 #define FRNN_PROVIDER_ROWS 8192
@@ -247,15 +247,15 @@ typedef struct frnn_kernels {
                             int64_t begin, int64_t end);
     // B's rows (k of them, by address, n each) into panels [n blocks][panel_k][lanes], the first at `panels`
     void (*pack_rows[2])(int64_t k, int64_t n, const void *const *rows, void *panels, int64_t panel_k);
-    // C[i][:n] (+)= sum over k of a[k][first + i] b[k][:] for each of the right sides, and sums[i] (+)= sum over k of
-    // a[k][first + i] where sums is wanted, for i < columns
-    void (*sum_outer[2])(int64_t columns, int64_t k, const void *const *a, int64_t first,
-                         const frnn_right_side *right, int count, void *sums, void *scratch, int accumulate);
-    // C[i][:n] = sum over k of a[k][first + i] b[k][:n], i < columns; for a small k
-    void (*short_outer[2])(int64_t columns, int64_t k, const void *const *a, int64_t first,
-                           const void *const *b, int64_t n, void *c, int64_t ldc);
-    // sum[i] (+)= sum over k of rows[k][i]
-    void (*sum_rows[2])(int64_t n, int64_t k, const void *const *rows, void *sum, int accumulate);
+    // C[i][:n] (+)= sum over k of a[k][i] b[k][:] for each of the right sides, and sums[i] (+)= sum over k of a[k][i]
+    // where sums is wanted, for i < columns; scratch [k][FRNN_OUTER_ROWS]
+    void (*sum_outer[2])(int64_t columns, int64_t k, const void *a, int64_t lda, const frnn_right_side *right,
+                         int count, void *sums, void *scratch, int accumulate);
+    // C[i][:n] = sum over k of a[k][i] b[k][:n], i < columns; for a small k
+    void (*short_outer[2])(int64_t columns, int64_t k, const void *a, int64_t lda, const void *const *b,
+                           int64_t n, void *c, int64_t ldc);
+    // sum[i] (+)= sum over k of x[k][i]
+    void (*sum_rows[2])(int64_t n, int64_t k, const void *x, int64_t ldx, void *sum, int accumulate);
     void (*map[2][2])(int64_t n, const void *x, void *y); // by function, dtype
     // y (rows, n) = weight * softmax(x), where y is wanted; with targets less weight at each row's own, whose
     // -log softmax(x) goes to losses
@@ -303,8 +303,8 @@ typedef struct {
 size_t frnn_outer_scratch(frnn_dtype dtype, int64_t rows, int64_t n);
 // For each of the groups of columns and its right sides: C[c_row + i][:n] = sum over `rows` rows of
 // a[row][first + i] b[row][:n]; and sums[first + i] = sum of a[row][first + i] unless sums is NULL; canonical order.
-void frnn_outer_products(const frnn_kernels *kernels, frnn_dtype dtype, int64_t rows, frnn_rows a,
-                         const void *a_context, const frnn_outer_columns *groups, int group_count,
+void frnn_outer_products(const frnn_kernels *kernels, frnn_dtype dtype, int64_t rows, const void *a,
+                         int64_t lda, const frnn_outer_columns *groups, int group_count,
                          const frnn_outer *outers, int count, void *sums, void *scratch);
 
 extern const frnn_kernels frnn_generic_kernels;

@@ -36,7 +36,7 @@ typedef struct {
     frnn_right_side right;
 } outer_part;
 
-static void outer_groups(const frnn_kernels *kernels, frnn_dtype dtype, int64_t k, const void *const *a,
+static void outer_groups(const frnn_kernels *kernels, frnn_dtype dtype, int64_t k, const char *a, int64_t lda,
                          const frnn_outer_columns *groups, int group_count, const outer_part *parts,
                          int count, char *sums, void *scratch, int accumulate) {
     const int64_t item = (int64_t)frnn_itemsize(dtype);
@@ -50,48 +50,44 @@ static void outer_groups(const frnn_kernels *kernels, frnn_dtype dtype, int64_t 
             sides++;
         }
         if (sides || sums)
-            kernels->sum_outer[dtype](g->columns, k, a, g->first, right, sides,
+            kernels->sum_outer[dtype](g->columns, k, a + g->first * item, lda, right, sides,
                                       sums ? sums + g->first * item : NULL, scratch, accumulate);
     }
 }
 
 // All of frnn_outer_products for up to SHORT_SUM rows.
-static void short_outer_products(const frnn_kernels *kernels, frnn_dtype dtype, int64_t rows, frnn_rows a,
-                                 const void *a_context, const frnn_outer_columns *groups, int group_count,
+static void short_outer_products(const frnn_kernels *kernels, frnn_dtype dtype, int64_t rows, const char *a,
+                                 int64_t lda, const frnn_outer_columns *groups, int group_count,
                                  const frnn_outer *outers, int count, char *sums) {
     const int64_t item = (int64_t)frnn_itemsize(dtype);
-    const void *a_rows[SHORT_SUM], *b_rows[SHORT_SUM];
-    a(a_context, 0, rows, a_rows);
+    const void *b_rows[SHORT_SUM];
     for (int side = 0; side < count; side++) {
         const frnn_outer *const outer = &outers[side];
         if (!outer->c) continue;
         outer->rows(outer->context, 0, rows, b_rows);
         for (const frnn_outer_columns *g = groups; g < groups + group_count; g++)
             if (g->sides >> side & 1)
-                kernels->short_outer[dtype](g->columns, rows, a_rows, g->first, b_rows, outer->n,
+                kernels->short_outer[dtype](g->columns, rows, a + g->first * item, lda, b_rows, outer->n,
                                             (char *)outer->c + g->c_row * outer->ldc * item, outer->ldc);
     }
-    for (const frnn_outer_columns *g = groups; g < groups + group_count && sums; g++) {
-        const void *parts[SHORT_SUM];
-        for (int64_t i = 0; i < rows; i++) parts[i] = (const char *)a_rows[i] + g->first * item;
-        kernels->sum_rows[dtype](g->columns, rows, parts, sums + g->first * item, 0);
-    }
+    for (const frnn_outer_columns *g = groups; g < groups + group_count && sums; g++)
+        kernels->sum_rows[dtype](g->columns, rows, a + g->first * item, lda, sums + g->first * item, 0);
 }
 
-void frnn_outer_products(const frnn_kernels *kernels, frnn_dtype dtype, int64_t rows, frnn_rows a,
-                         const void *a_context, const frnn_outer_columns *groups, int group_count,
+void frnn_outer_products(const frnn_kernels *kernels, frnn_dtype dtype, int64_t rows, const void *a,
+                         int64_t lda, const frnn_outer_columns *groups, int group_count,
                          const frnn_outer *outers, int count, void *sums, void *scratch) {
     if (rows <= SHORT_SUM) {
-        short_outer_products(kernels, dtype, rows, a, a_context, groups, group_count, outers, count, sums);
+        short_outer_products(kernels, dtype, rows, a, lda, groups, group_count, outers, count, sums);
         return;
     }
     const int64_t item = (int64_t)frnn_itemsize(dtype), lanes = kernels->lanes[dtype];
-    const void *a_rows[FRNN_SUM_BLOCK], *b_rows[FRNN_SUM_BLOCK];
+    const void *b_rows[FRNN_SUM_BLOCK];
     char *const strip = scratch, *const packed =
                                      strip + frnn_min(rows, FRNN_SUM_BLOCK) * FRNN_OUTER_ROWS * item;
     for (int64_t row = 0; row < rows; row += FRNN_SUM_BLOCK) {
         const int64_t k = frnn_min(FRNN_SUM_BLOCK, rows - row);
-        a(a_context, row, k, a_rows);
+        const char *const a_block = (const char *)a + row * lda * item;
         // As many columns of the right sides at a time as stay in a cache.
         outer_part parts[2];
         int waiting = 0, summed = !sums;
@@ -110,14 +106,14 @@ void frnn_outer_products(const frnn_kernels *kernels, frnn_dtype dtype, int64_t 
                 panels += whole * k * item;
                 room -= whole;
                 if (room > 0) continue;
-                outer_groups(kernels, dtype, k, a_rows, groups, group_count, parts, waiting,
+                outer_groups(kernels, dtype, k, a_block, lda, groups, group_count, parts, waiting,
                              summed ? NULL : sums, strip, row > 0);
                 waiting = 0, summed = 1, panels = packed, room = OUTER_COLUMNS;
             }
         }
         if (waiting || !summed)
-            outer_groups(kernels, dtype, k, a_rows, groups, group_count, parts, waiting, summed ? NULL : sums,
-                         strip, row > 0);
+            outer_groups(kernels, dtype, k, a_block, lda, groups, group_count, parts, waiting,
+                         summed ? NULL : sums, strip, row > 0);
     }
 }
 
@@ -152,7 +148,7 @@ static void matmul_job(void *context, int thread, int threads, frnn_barrier *bar
     if (p->transpose_a) {
         const frnn_outer outer = {plain, &b, p->n, p->c, p->ldc};
         const frnn_outer_columns columns = {begin, end - begin, begin, 1};
-        frnn_outer_products(p->kernels, p->dtype, p->k, plain, &a, &columns, 1, &outer, 1, NULL,
+        frnn_outer_products(p->kernels, p->dtype, p->k, p->a, p->lda, &columns, 1, &outer, 1, NULL,
                             p->workspace + (size_t)thread * p->scratch);
         return;
     }

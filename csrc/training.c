@@ -91,12 +91,10 @@ frnn_status frnn_sum_rows(frnn_dtype dtype, int64_t rows, int64_t n, const void 
     if (!table_check(dtype, rows, n) || (rows && !x) || !sum) return FRNN_BAD_ARGUMENT;
     const frnn_kernels *kernels = frnn_active_kernels();
     const frnn_fp_mode mode = frnn_fp_enter();
-    const void *block[FRNN_SUM_BLOCK];
     int64_t row = 0;
     do {
         const int64_t count = frnn_min(FRNN_SUM_BLOCK, rows - row);
-        for (int64_t i = 0; i < count; i++) block[i] = row_of(x, dtype, n, row + i);
-        kernels->sum_rows[dtype](n, count, block, sum, row > 0);
+        kernels->sum_rows[dtype](n, count, row_of(x, dtype, n, row), n, sum, row > 0);
         row += count;
     } while (row < rows);
     frnn_fp_leave(mode);
