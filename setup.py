@@ -17,7 +17,12 @@ core = Extension(
     sources=["fastrnn/_core.pyx", *sorted(glob("csrc/*.c")), *sorted(glob("csrc/kernels/*.c"))],
     include_dirs=["csrc", numpy.get_include()],
     define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
-    depends=[*sorted(glob("csrc/*.h")), *sorted(glob("csrc/kernels/*.inc")), "fastrnn/_core.pxd"],
+    depends=[
+        *sorted(glob("csrc/*.h")),
+        *sorted(glob("csrc/kernels/*.inc")),
+        *sorted(glob("fastrnn/seam/*.pxi")),
+        "fastrnn/_core.pxd",
+    ],
     extra_compile_args=compile_args,
     extra_link_args=[] if sys.platform == "win32" else ["-pthread", "-lm"],
 )

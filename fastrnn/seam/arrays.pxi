@@ -1,0 +1,141 @@
+# Included by _core.pyx: NumPy arrays, checked and as C sees them.
+
+cdef int type_of(array) except -1:
+    """NumPy's number of the array's dtype, which must be float32 where it is not float64."""
+    return cnp.NPY_FLOAT64 if array.dtype == np.float64 else cnp.NPY_FLOAT32
+
+
+cdef frnn_dtype dtype_of(int type_num):
+    return FRNN_F64 if type_num == cnp.NPY_FLOAT64 else FRNN_F32
+
+
+cdef struct Span:
+    # A checked array as C sees it, `data` NULL for None; strides count elements.
+    char *data
+    int64_t stride[3]
+    char *low
+    char *high
+    const char *name
+
+
+cdef enum:
+    ANY = -1
+    READ = 0
+    WRITTEN = 1
+    CONTIGUOUS = 2
+
+
+cdef int refuse(object array, const char *c_name, int type_num, int ndim, const int64_t *shape) except -1:
+    """Says what is wrong with an array that is not as wanted."""
+    name = c_name.decode()
+    wanted = "float32" if type_num == cnp.NPY_FLOAT32 else "float64"
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"{name}: expected an array of {wanted}, got {type(array).__name__}")
+    if array.dtype != wanted:
+        raise TypeError(f"{name}: expected {wanted}, got {array.dtype}; "
+                        f"convert with {name}.astype({wanted!r})")
+    expected = tuple([shape[i] for i in range(ndim)])
+    raise ValueError(f"{name}: expected {expected}, got {array.shape}")
+
+
+cdef int span(Span *to, object array, const char *name, int type_num, int ndim, const int64_t *shape,
+              int flags) except -1:
+    """Checks an array (None passes) and says where it is."""
+    cdef cnp.ndarray a
+    cdef int i
+    cdef int64_t item, stride, extent, packed
+    to.name = name
+    to.data = NULL
+    if array is None:
+        to.stride[0] = to.stride[1] = to.stride[2] = 0
+        return 0
+    if not cnp.PyArray_Check(array):
+        refuse(array, name, type_num, ndim, shape)
+    a = <cnp.ndarray>array
+    if cnp.PyArray_TYPE(a) != type_num or cnp.PyArray_NDIM(a) != ndim:
+        refuse(array, name, type_num, ndim, shape)
+    for i in range(ndim):
+        if cnp.PyArray_DIM(a, i) != shape[i]:
+            refuse(array, name, type_num, ndim, shape)
+    if not cnp.PyArray_ISNOTSWAPPED(a) or not cnp.PyArray_ISALIGNED(a):
+        raise ValueError(f"{name.decode()}: expected aligned values in native byte order")
+    if flags & WRITTEN and not cnp.PyArray_ISWRITEABLE(a):
+        raise ValueError(f"{name.decode()}: expected a writable array")
+    to.data = to.low = to.high = <char *>cnp.PyArray_DATA(a)
+    item = packed = cnp.PyArray_ITEMSIZE(a)
+    for i in range(ndim - 1, -1, -1):
+        stride = cnp.PyArray_STRIDE(a, i)
+        to.stride[i] = stride // item
+        if shape[i] > 1:
+            if stride != packed and (flags & CONTIGUOUS or i == ndim - 1):
+                what = "a C-contiguous array" if flags & CONTIGUOUS else "the last axis to be contiguous"
+                raise ValueError(f"{name.decode()}: expected {what}")
+            if stride % item:
+                raise ValueError(f"{name.decode()}: expected strides in whole elements")
+            extent = stride * (shape[i] - 1)
+            if extent > 0:
+                to.high += extent
+            else:
+                to.low += extent
+        packed *= shape[i]
+    to.high += item
+    return 0
+
+
+cdef int apart(const Span *written, int count, const Span *read, int others) except -1:
+    """Refuses a written array that shares memory with any other."""
+    cdef int i, j
+    cdef const Span *b
+    for i in range(count):
+        if written[i].data == NULL:
+            continue
+        for j in range(i + 1, count + others):
+            b = &written[j] if j < count else &read[j - count]
+            if b.data != NULL and written[i].low < b.high and b.low < written[i].high:
+                raise ValueError(f"{written[i].name.decode()}: expected memory of its own, got some of "
+                                 f"{b.name.decode()}'s")
+    return 0
+
+
+def walkable(array, int ndim, int64_t features, bint double):
+    """Whether the kernels can walk this: a float32 or float64 array of sequences, none of its axes empty,
+    the last with `features` values side by side, aligned.
+    """
+    cdef int i, last = ndim - 1, type_num = cnp.NPY_FLOAT64 if double else cnp.NPY_FLOAT32
+    if not cnp.PyArray_Check(array):
+        return False
+    cdef cnp.ndarray a = <cnp.ndarray>array
+    if cnp.PyArray_TYPE(a) != type_num or cnp.PyArray_NDIM(a) != ndim:
+        return False
+    cdef int64_t item = cnp.PyArray_ITEMSIZE(a)
+    if not (cnp.PyArray_ISALIGNED(a) and cnp.PyArray_ISNOTSWAPPED(a)) or cnp.PyArray_DIM(a, last) != features:
+        return False
+    if features > 1 and cnp.PyArray_STRIDE(a, last) != item:
+        return False
+    for i in range(last):
+        if cnp.PyArray_DIM(a, i) < 1 or cnp.PyArray_STRIDE(a, i) % item:
+            return False
+    return True
+
+
+def matches(array, tuple shape not None, bint double):
+    """Whether this is an aligned C-contiguous array of that shape and dtype, float32 or float64."""
+    cdef int i, type_num = cnp.NPY_FLOAT64 if double else cnp.NPY_FLOAT32
+    if not cnp.PyArray_Check(array):
+        return False
+    cdef cnp.ndarray a = <cnp.ndarray>array
+    if cnp.PyArray_TYPE(a) != type_num or cnp.PyArray_NDIM(a) != len(shape):
+        return False
+    for i in range(cnp.PyArray_NDIM(a)):
+        if cnp.PyArray_DIM(a, i) != <int64_t>shape[i]:
+            return False
+    return cnp.PyArray_ISCARRAY_RO(a)
+
+
+cdef frnn_view view_of(const Span *array, int64_t item, int64_t offset, bint batch_first):
+    """A (batch, time, features) or (time, batch, features) array from a feature on."""
+    cdef frnn_view view
+    view.data = NULL if array.data == NULL else array.data + offset * item
+    view.batch_stride = array.stride[0 if batch_first else 1]
+    view.time_stride = array.stride[1 if batch_first else 0]
+    return view

@@ -1,0 +1,335 @@
+# Included by _core.pyx: a recurrent layer, forward and back.
+
+cdef enum:
+    DIRECTIONS = 2
+    STACK_BYTES = 16 * 1024 # of workspace, for calls that should not allocate
+
+
+cdef class Pack:
+    """Packed weights of one layer and direction, for forward calls and, on request, backward ones.
+
+    w_ih (G*H, I), w_hh (G*H, H), b_ih and b_hh (G*H) or None; C-contiguous, all of one dtype. They
+    are copied: later changes do not show. Or w_ih and w_hh are `borrowed`, which suits calls of few steps:
+    then they must not change while the pack lives. `gemm` is anything that stands for who does the products
+    over all steps, NumPy's BLAS if `numpy_gemm`; `serves` compares it.
+    """
+    cdef frnn_layer layer
+    cdef Memory forward_pack
+    cdef Memory backward_pack
+    cdef int type_num
+    cdef int64_t item
+    cdef object w_ih, w_hh  # where they are borrowed, or w_ih is for NumPy's BLAS
+    cdef const void *w_ih_data
+    cdef object gemm
+    cdef const char *isa
+
+    def __init__(self, str cell, w_ih, w_hh, b_ih, b_hh, bint backward, bint numpy_gemm, gemm=None,
+                 bint borrowed=False):
+        cdef Span weights[4]
+        self.gemm = gemm
+        self.isa = frnn_isa()
+        self.layer.cell = CELLS[cell]
+        self.type_num = type_of(w_ih)
+        self.layer.dtype = dtype_of(self.type_num)
+        self.item = <int64_t>frnn_itemsize(self.layer.dtype)
+        self.layer.input_size = w_ih.shape[1]
+        self.layer.hidden_size = w_hh.shape[1]
+        cdef int64_t rows = frnn_gates(self.layer.cell) * self.layer.hidden_size
+        cdef int64_t *w_shape = [rows, self.layer.input_size]
+        cdef int64_t *r_shape = [rows, self.layer.hidden_size]
+        span(&weights[0], w_ih, b"w_ih", self.type_num, 2, w_shape, CONTIGUOUS)
+        span(&weights[1], w_hh, b"w_hh", self.type_num, 2, r_shape, CONTIGUOUS)
+        span(&weights[2], b_ih, b"b_ih", self.type_num, 1, &rows, CONTIGUOUS)
+        span(&weights[3], b_hh, b"b_hh", self.type_num, 1, &rows, CONTIGUOUS)
+        self.forward_pack = self.packed(FRNN_PACK_BORROWED if borrowed else FRNN_PACK_FORWARD, weights)
+        if borrowed:
+            self.backward_pack = self.forward_pack
+            self.w_ih, self.w_hh = w_ih, w_hh
+        elif backward:
+            self.backward_pack = self.packed(FRNN_PACK_BACKWARD, weights)
+        self.w_ih_data = NULL
+        if numpy_gemm:
+            self.w_ih = w_ih if borrowed else np.array(w_ih, order="C")
+            self.w_ih_data = cnp.PyArray_DATA(<cnp.ndarray>self.w_ih)
+
+    cdef Memory packed(self, frnn_pack_kind kind, const Span *weights):
+        cdef size_t size
+        cdef frnn_status status
+        cdef int threads = frnn_num_threads()
+        check(frnn_pack_size(&self.layer, kind, &size))
+        cdef Memory memory = Memory(size)
+        cdef void *to = memory.data
+        with nogil:
+            status = frnn_pack(&self.layer, kind, weights[0].data, weights[1].data, weights[2].data,
+                               weights[3].data, to, threads)
+        check(status)
+        return memory
+
+    def serves(self, bint backward, gemm):
+        """Whether it fits the instruction set in use, `gemm`, and a call of this kind."""
+        return self.isa == frnn_isa() and self.gemm is gemm and (not backward or self.backward_pack is not None)
+
+
+cdef class Tape:
+    """What BPTT needs of one layer's forward call. It is consumed by `backward`."""
+    cdef tuple packs
+    cdef list memories
+    cdef object x
+    cdef object lengths
+    cdef bint batch_first
+    cdef Span x_span
+    cdef frnn_batch batch
+    cdef bint reverse
+
+    def sequence_shape(self):
+        """The axes of x but the last."""
+        return self.x.shape[:self.x.ndim - 1]
+
+
+cdef int batch_of(frnn_batch *batch, object x, object lengths, bint batch_first) except -1:
+    """The batch of x (batch, time, features), time missing for a single step."""
+    if not cnp.PyArray_Check(x) or cnp.PyArray_NDIM(<cnp.ndarray>x) not in (2, 3):
+        raise TypeError(f"x: expected an array with two or three axes, got {type(x).__name__}")
+    cdef int step = cnp.PyArray_NDIM(<cnp.ndarray>x) == 2
+    cdef int first = 0 if batch_first or step else 1
+    batch.batch = cnp.PyArray_DIM(<cnp.ndarray>x, first)
+    batch.time = 1 if step else cnp.PyArray_DIM(<cnp.ndarray>x, 1 - first)
+    batch.lengths = NULL
+    if lengths is not None:
+        if lengths.dtype != np.int64 or not lengths.flags.c_contiguous or lengths.shape != (batch.batch,):
+            raise ValueError(f"lengths: expected int64 of shape ({batch.batch},), got {lengths.dtype} {lengths.shape}")
+        batch.lengths = <const int64_t *>cnp.PyArray_DATA(<cnp.ndarray>lengths)
+    return 0
+
+
+cdef int sequence_span(Span *to, object array, const char *name, int type_num, const frnn_batch *batch, bint step,
+                       bint batch_first, int64_t features, int flags) except -1:
+    """Checks (batch, time, features), (time, batch, features) or a step's (batch, features)."""
+    cdef int64_t shape[3]
+    if step:
+        shape[0] = batch.batch
+        shape[1] = features
+        span(to, array, name, type_num, 2, shape, flags)
+        if not batch_first:
+            to.stride[1] = to.stride[0]
+        return 0
+    shape[0] = batch.batch if batch_first else batch.time
+    shape[1] = batch.time if batch_first else batch.batch
+    shape[2] = features
+    return span(to, array, name, type_num, 3, shape, flags)
+
+
+cdef int state_span(Span *to, object array, const char *name, Pack pack, const frnn_batch *batch,
+                    int64_t first, int count, int64_t layers, int flags) except -1:
+    """Checks (layers, B, H); the span has `count` layers of it, from `first` on."""
+    cdef int64_t *shape = [layers, batch.batch, pack.layer.hidden_size]
+    cdef int64_t bytes = batch.batch * pack.layer.hidden_size * pack.item
+    span(to, array, name, pack.type_num, 3, shape, flags | CONTIGUOUS)
+    if to.data != NULL:
+        to.data = to.low = to.data + first * bytes
+        to.high = to.low + count * bytes
+    return 0
+
+
+cdef inline char *at(const Span *array, int64_t bytes):
+    return NULL if array.data == NULL else array.data + bytes
+
+
+cdef Memory place(void **workspaces, const size_t *sizes, int calls, char *stack):
+    """Workspaces of these sizes, multiples of 64, one after the other: on the stack, STACK_BYTES, where they
+    fit, else in what is returned, to be held meanwhile.
+    """
+    cdef size_t total = 0
+    cdef int d
+    cdef Memory memory = None
+    cdef char *room = <char *>((<uintptr_t>stack + 63) // 64 * 64)
+    for d in range(calls):
+        total += sizes[d]
+    if total + 64 > STACK_BYTES:
+        memory = Memory(total)
+        room = <char *>memory.data
+    for d in range(calls):
+        workspaces[d] = room
+        room += sizes[d]
+    return memory
+
+
+def forward(tuple packs not None, int64_t first, int64_t layers, x, lengths, bint reverse, bint batch_first,
+            h_0, c_0, y, h_n, c_n, bint training):
+    """Run one layer over x in one or two directions at once, one pack each; the second is the other way.
+
+    x is (B, T, I), (T, B, I) unless `batch_first`, or for one time step (B, I); any strides but the
+    last. lengths: (B,) int64 or None. y, laid out as x with D*H features, or None, is written. h_0, c_0
+    (layers, B, H) or None for zeros; h_n, c_n, likewise or None, are written, and may be h_0 and c_0;
+    this layer's states begin at index `first`. Returns a Tape when training, else None.
+    """
+    cdef size_t size
+    cdef frnn_forward_args args[DIRECTIONS]
+    cdef void *workspaces[DIRECTIONS]
+    cdef size_t sizes[DIRECTIONS]
+    cdef char stack[STACK_BYTES]
+    cdef frnn_status status
+    cdef Tape tape = None
+    cdef Memory memory
+    cdef Pack pack = packs[0] if packs else None
+    cdef int d, calls = <int>len(packs)
+    cdef list failure = None
+    cdef frnn_provider provider
+    cdef frnn_batch batch
+    cdef Span written[3]
+    cdef Span read[3]
+    cdef int64_t I, H
+    cdef bint step
+
+    if not 1 <= calls <= DIRECTIONS:
+        raise ValueError(f"packs: expected 1 or {DIRECTIONS}, got {calls}")
+    if not 0 <= first <= layers - calls:
+        raise ValueError(f"first: expected 0 to {layers - calls}, got {first}")
+    I = pack.layer.input_size
+    H = pack.layer.hidden_size
+    batch_of(&batch, x, lengths, batch_first)
+    step = cnp.PyArray_NDIM(<cnp.ndarray>x) == 2
+    sequence_span(&read[0], x, b"x", pack.type_num, &batch, step, batch_first, I, READ)
+    sequence_span(&written[0], y, b"y", pack.type_num, &batch, step, batch_first, calls * H, WRITTEN)
+    state_span(&read[1], h_0, b"h_0", pack, &batch, first, calls, layers, READ)
+    state_span(&read[2], c_0, b"c_0", pack, &batch, first, calls, layers, READ)
+    state_span(&written[1], h_n, b"h_n", pack, &batch, first, calls, layers, WRITTEN)
+    state_span(&written[2], c_n, b"c_n", pack, &batch, first, calls, layers, WRITTEN)
+    # A state may be updated in place.
+    if read[1].data == written[1].data:
+        read[1].high = read[1].low
+    if read[2].data == written[2].data:
+        read[2].high = read[2].low
+    apart(written, 3, read, 3)
+    if pack.w_ih_data != NULL:
+        failure = []
+        provider.gemm = numpy_gemm
+        provider.context = <void *>failure
+    if training:
+        tape = Tape.__new__(Tape)
+        tape.packs = packs
+        tape.memories = []
+        tape.x = x
+        tape.lengths = lengths
+        tape.batch_first = batch_first
+        tape.reverse = reverse
+        tape.batch = batch
+        tape.x_span = read[0]
+    for d in range(calls):
+        pack = packs[d]
+        args[d].pack = pack.forward_pack.data
+        args[d].batch = batch
+        args[d].batch.reverse = reverse ^ (d == 1)
+        args[d].x = view_of(&read[0], pack.item, 0, batch_first)
+        args[d].y = view_of(&written[0], pack.item, d * H, batch_first)
+        size = d * batch.batch * H * pack.item
+        args[d].h0 = at(&read[1], size)
+        args[d].c0 = at(&read[2], size)
+        args[d].h_n = at(&written[1], size)
+        args[d].c_n = at(&written[2], size)
+        args[d].tape = NULL
+        args[d].w_ih = pack.w_ih_data
+        args[d].provider = NULL if failure is None else &provider
+        args[d].threads = frnn_num_threads()
+        if training:
+            check(frnn_tape_size(&pack.layer, &batch, &size))
+            memory = Memory(size)
+            tape.memories.append(memory)
+            args[d].tape = memory.data
+        check(frnn_forward_workspace(&args[d], &sizes[d]))
+    cdef Memory room = place(workspaces, sizes, calls, stack)
+    with nogil:
+        status = frnn_forward_each(args, workspaces, calls)
+    if failure:
+        raise failure[0]
+    check(status)
+    return tape
+
+
+def backward(Tape tape not None, int64_t first, int64_t layers, dy, dh_n, dc_n, tuple dx not None, dh_0, dc_0,
+             tuple gradients not None):
+    """BPTT of the forward call that made the tape, which is consumed.
+
+    dy (B, T, D*H), dh_n, dc_n (layers, B, H) are read, None for zeros; the others are written, None
+    where not wanted: dx for each direction (B, T, I), dh_0, dc_0 (layers, B, H), and for each direction
+    dw_ih (G*H, I), dw_hh (G*H, H), db_ih, db_hh (G*H). Sequences are laid out as x was.
+    """
+    cdef size_t size
+    cdef frnn_backward_args args[DIRECTIONS]
+    cdef void *workspaces[DIRECTIONS]
+    cdef size_t sizes[DIRECTIONS]
+    cdef char stack[STACK_BYTES]
+    cdef frnn_status status
+    cdef list failure = None, memories
+    cdef Memory memory
+    cdef frnn_provider provider
+    cdef Pack pack = tape.packs[0]
+    cdef int d, calls = <int>len(tape.packs)
+    cdef Span written[2 + 5 * DIRECTIONS]
+    cdef Span *mine
+    cdef Span read[4]
+    if pack.backward_pack is None:
+        raise ValueError("the tape's pack was made without backward=True")
+    if not 0 <= first <= layers - calls:
+        raise ValueError(f"first: expected 0 to {layers - calls}, got {first}")
+    if len(dx) != calls or len(gradients) != calls:
+        raise ValueError(f"dx, gradients: expected {calls} of each, got {len(dx)} and {len(gradients)}")
+    cdef int64_t H = pack.layer.hidden_size, I = pack.layer.input_size
+    cdef int64_t rows = frnn_gates(pack.layer.cell) * H
+    cdef int64_t *w_shape = [rows, I]
+    cdef int64_t *r_shape = [rows, H]
+    cdef bint step = tape.x.ndim == 2
+    read[0] = tape.x_span
+    sequence_span(&read[1], dy, b"dy", pack.type_num, &tape.batch, step, tape.batch_first, calls * H, READ)
+    state_span(&read[2], dh_n, b"dh_n", pack, &tape.batch, first, calls, layers, READ)
+    state_span(&read[3], dc_n, b"dc_n", pack, &tape.batch, first, calls, layers, READ)
+    state_span(&written[0], dh_0, b"dh_0", pack, &tape.batch, first, calls, layers, WRITTEN)
+    state_span(&written[1], dc_0, b"dc_0", pack, &tape.batch, first, calls, layers, WRITTEN)
+    for d in range(calls):
+        mine = &written[2 + 5 * d]
+        dw_ih, dw_hh, db_ih, db_hh = gradients[d]
+        sequence_span(&mine[0], dx[d], b"dx", pack.type_num, &tape.batch, step, tape.batch_first, I, WRITTEN)
+        span(&mine[1], dw_ih, b"dw_ih", pack.type_num, 2, w_shape, WRITTEN | CONTIGUOUS)
+        span(&mine[2], dw_hh, b"dw_hh", pack.type_num, 2, r_shape, WRITTEN | CONTIGUOUS)
+        span(&mine[3], db_ih, b"db_ih", pack.type_num, 1, &rows, WRITTEN | CONTIGUOUS)
+        span(&mine[4], db_hh, b"db_hh", pack.type_num, 1, &rows, WRITTEN | CONTIGUOUS)
+    apart(written, 2 + 5 * calls, read, 4)
+    with cython.critical_section(tape):
+        memories = tape.memories
+        tape.memories = None
+    if memories is None:
+        raise RuntimeError("the tape has been consumed by an earlier backward call")
+    if pack.w_ih_data != NULL:
+        failure = []
+        provider.gemm = numpy_gemm
+        provider.context = <void *>failure
+    for d in range(calls):
+        pack = tape.packs[d]
+        mine = &written[2 + 5 * d]
+        memory = memories[d]
+        args[d].pack = pack.backward_pack.data
+        args[d].batch = tape.batch
+        args[d].batch.reverse = tape.reverse ^ (d == 1)
+        args[d].x = view_of(&read[0], pack.item, 0, tape.batch_first)
+        args[d].tape = memory.data
+        args[d].dy = view_of(&read[1], pack.item, d * H, tape.batch_first)
+        size = d * tape.batch.batch * H * pack.item
+        args[d].dh_n = at(&read[2], size)
+        args[d].dc_n = at(&read[3], size)
+        args[d].dx = view_of(&mine[0], pack.item, 0, tape.batch_first)
+        args[d].dh0 = at(&written[0], size)
+        args[d].dc0 = at(&written[1], size)
+        args[d].dw_ih = mine[1].data
+        args[d].dw_hh = mine[2].data
+        args[d].db_ih = mine[3].data
+        args[d].db_hh = mine[4].data
+        args[d].w_ih = pack.w_ih_data
+        args[d].provider = NULL if failure is None else &provider
+        args[d].threads = frnn_num_threads()
+        check(frnn_backward_workspace(&args[d], &sizes[d]))
+    cdef Memory room = place(workspaces, sizes, calls, stack)
+    with nogil:
+        status = frnn_backward_each(args, workspaces, calls)
+    if failure:
+        raise failure[0]
+    check(status)

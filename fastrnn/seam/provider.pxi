@@ -1,0 +1,25 @@
+# Included by _core.pyx: NumPy's BLAS as a provider of products.
+
+cdef object matrix(const void *data, frnn_dtype dtype, int64_t rows, int64_t columns, int64_t ld):
+    cdef int64_t room = (rows - 1) * ld + columns
+    if dtype == FRNN_F32:
+        flat = np.asarray(<float[:room]>(<float *>data))
+    else:
+        flat = np.asarray(<double[:room]>(<double *>data))
+    item = flat.itemsize
+    return np.lib.stride_tricks.as_strided(flat, (rows, columns), (ld * item, item))
+
+
+cdef frnn_status numpy_gemm(void *context, frnn_dtype dtype, int64_t m, int64_t n, int64_t k,
+                            const void *a, int64_t lda, int transpose_a, const void *b, int64_t ldb,
+                            int transpose_b, void *c, int64_t ldc) noexcept with gil:
+    # `context` is a list for what goes wrong, to be raised once C has returned.
+    try:
+        left = matrix(a, dtype, k, m, lda).T if transpose_a else matrix(a, dtype, m, k, lda)
+        right = matrix(b, dtype, n, k, ldb).T if transpose_b else matrix(b, dtype, k, n, ldb)
+        with np.errstate(all="ignore"):
+            np.matmul(left, right, out=matrix(c, dtype, m, n, ldc))
+        return FRNN_OK
+    except BaseException as error:
+        (<list>context).append(error)
+        return FRNN_GEMM_FAILED
