@@ -6,6 +6,7 @@ from fastrnn.config import get_num_threads, set_num_threads, show_config
 from fastrnn.layers.dense import Dense
 from fastrnn.layers.dropout import Dropout
 from fastrnn.layers.embedding import Embedding
+from fastrnn.layers.ragged import pack, unpack
 from fastrnn.layers.recurrent import GRU, LSTM, RNN
 from fastrnn.losses import (
     BinaryCrossentropy,
@@ -38,6 +39,8 @@ __all__ = [
     "clip_by_value",
     "get_num_threads",
     "load",
+    "pack",
     "set_num_threads",
     "show_config",
+    "unpack",
 ]

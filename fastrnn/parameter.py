@@ -1,4 +1,4 @@
-"""A trainable array with its gradient and version, the initialisers, and arrays as rows."""
+"""A trainable array with its gradient and version, and arrays as rows."""
 
 from __future__ import annotations
 
@@ -124,15 +124,3 @@ def writing_all(parameters: Sequence[Parameter]) -> Iterator[list[Array]]:
 def as_rows(array: Array) -> Array:
     """`array` as (rows, size of its last axis), C-contiguous and aligned; copied if need be."""
     return np.require(array.reshape(-1, array.shape[-1]), requirements=["C", "A"])
-
-
-def uniform(
-    shape: tuple[int, ...], bound: float, dtype: np.dtype, rng: np.random.Generator
-) -> Array:
-    """Values from U(-bound, bound)."""
-    return rng.uniform(-bound, bound, shape).astype(dtype)
-
-
-def glorot_uniform(shape: tuple[int, int], dtype: np.dtype, rng: np.random.Generator) -> Array:
-    """U(-a, a) with a = sqrt(6 / (rows + columns)) (Glorot and Bengio 2010)."""
-    return uniform(shape, float(np.sqrt(6.0 / sum(shape))), dtype, rng)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -114,6 +114,13 @@ def check_probability(value: Any, name: str) -> float:
     if not 0.0 <= value < 1.0:
         raise ValueError(f"{name}: expected a number in [0, 1), got {value!r}")
     return float(value)
+
+
+def check_choice(value: Any, choices: Sequence[str], name: str) -> str:
+    """`value`, which must be one of `choices`, or an error that names it."""
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"{name}: expected one of {', '.join(choices)}, got {value!r}")
+    return value
 
 
 def check_dtype(dtype: DTypeLike) -> np.dtype:

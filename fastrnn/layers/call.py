@@ -117,20 +117,25 @@ class Pullback:
             parameter.add_grad(grad)
         return dx, dh_0 if dc_0 is None else (dh_0, dc_0)
 
+    def check_output(self, doutput: Any) -> Array:
+        """`doutput` as an array of the output's shape and dtype; raises ValueError, TypeError."""
+        dy, dtype = np.asarray(doutput), self._layer.dtype
+        if dy.shape != self._output_shape:
+            raise ValueError(f"doutput: expected {self._output_shape}, got {dy.shape}")
+        if dy.dtype != dtype:
+            raise TypeError(
+                f"doutput: expected {dtype}, got {dy.dtype}; "
+                f"convert with doutput.astype({dtype.name!r})"
+            )
+        return dy
+
     def _check_gradients(self, doutput: Any, dstate: Any) -> tuple[Any, Array | None, Array | None]:
         """dy as the output was, or None where there is none or it is part of dh_n; dh_n, dc_n."""
         layer = self._layer
         dh_n, dc_n = layer.split_state(dstate, self._batch, ("dh_n", "dc_n"))
         if doutput is None:
             return None, dh_n, dc_n
-        dy = np.asarray(doutput)
-        if dy.shape != self._output_shape:
-            raise ValueError(f"doutput: expected {self._output_shape}, got {dy.shape}")
-        if dy.dtype != layer.dtype:
-            raise TypeError(
-                f"doutput: expected {layer.dtype}, got {dy.dtype}; "
-                f"convert with doutput.astype({layer.dtype.name!r})"
-            )
+        dy = self.check_output(doutput)
         if layer.return_sequences:
             return dy if _core.walkable(dy, 3, dy.shape[2], layer.double) else dy.copy(), dh_n, dc_n
         # The output is the final h of the last layer: its gradient joins the state's.

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from fastrnn import _core, config
+from fastrnn.initializers import glorot_uniform
 from fastrnn.layers.base import (
     Layer,
     check_dtype,
@@ -19,7 +20,7 @@ from fastrnn.layers.base import (
     single_use,
 )
 from fastrnn.losses import softmax
-from fastrnn.parameter import Array, Parameter, as_rows, glorot_uniform
+from fastrnn.parameter import Array, Parameter, as_rows
 
 # Each activation may overwrite its argument; each derivative makes dz of y = act(z) and dy.
 _ACTIVATIONS: dict[str, tuple[Callable[[Array], Array], Callable[[Array, Array], Array]]] = {

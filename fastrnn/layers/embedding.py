@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from fastrnn import _core
+from fastrnn.initializers import uniform
 from fastrnn.layers.base import (
     Layer,
     check_dtype,
@@ -17,7 +18,7 @@ from fastrnn.layers.base import (
     check_size,
     single_use,
 )
-from fastrnn.parameter import Array, Parameter, as_rows, uniform
+from fastrnn.parameter import Array, Parameter, as_rows
 
 
 class Embedding(Layer):

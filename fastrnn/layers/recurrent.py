@@ -9,9 +9,10 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from fastrnn import _core, config
+from fastrnn import _core, config, initializers
 from fastrnn.layers.base import (
     Layer,
+    check_choice,
     check_dtype,
     check_entries,
     check_input,
@@ -20,7 +21,9 @@ from fastrnn.layers.base import (
     check_size,
 )
 from fastrnn.layers.call import forward
-from fastrnn.parameter import Array, Parameter, uniform
+from fastrnn.layers.ragged import forward_masked
+from fastrnn.layers.stream import Stream
+from fastrnn.parameter import Array, Parameter
 
 RecurrentPullback = Callable[..., tuple[Array, Any]]
 
@@ -36,6 +39,12 @@ class _Packed(NamedTuple):
 
 class Recurrent(Layer):
     """What RNN, GRU and LSTM share; the constructor's arguments are PyTorch's.
+
+    What weights start from has Keras's names: `kernel_initializer` for weight_ih and
+    `recurrent_initializer` for weight_hh, "uniform" (U(-1/sqrt(H), 1/sqrt(H)), as PyTorch has it),
+    "glorot_uniform", "orthogonal", "identity" (weight_hh only, for each gate) or "zeros", and
+    `bias_initializer`, "uniform" or "zeros". Keras's own are "glorot_uniform", "orthogonal" and
+    "zeros".
 
     Raises TypeError or ValueError, naming the argument, for what does not fit.
     """
@@ -55,6 +64,9 @@ class Recurrent(Layer):
         dropout: float = 0.0,
         bidirectional: bool = False,
         return_sequences: bool = True,
+        kernel_initializer: str = "uniform",
+        recurrent_initializer: str = "uniform",
+        bias_initializer: str = "uniform",
         dtype: DTypeLike = "float32",
         seed: int | None = None,
     ) -> None:
@@ -78,6 +90,14 @@ class Recurrent(Layer):
         self.dropout = check_probability(dropout, "dropout")
         self.bidirectional = bidirectional
         self.return_sequences = return_sequences
+        self.initializers = {
+            name: check_choice(value, choices, name)
+            for name, value, choices in (
+                ("kernel_initializer", kernel_initializer, initializers.KERNEL),
+                ("recurrent_initializer", recurrent_initializer, initializers.RECURRENT),
+                ("bias_initializer", bias_initializer, initializers.BIAS),
+            )
+        }
         self.dtype = check_dtype(dtype)
         self.seed = check_seed(seed)
         self.directions = 2 if bidirectional else 1
@@ -108,8 +128,11 @@ class Recurrent(Layer):
         for index in range(self.num_layers * self.directions):
             inputs = self.input_size if index < self.directions else hidden * self.directions
             shapes = [(rows, inputs), (rows, hidden), (rows,), (rows,)]
-            for name, shape in zip(self.names(index), shapes, strict=False):
-                self._parameters[name] = Parameter(uniform(shape, bound, self.dtype, rng))
+            kernel, recurrent, bias = self.initializers.values()
+            starts = [kernel, recurrent, bias, bias]
+            for name, shape, start in zip(self.names(index), shapes, starts, strict=False):
+                values = initializers.named(start, shape, bound, self.dtype, rng)
+                self._parameters[name] = Parameter(values)
         # By layer and direction: w_ih, w_hh, and what biases there are.
         self.weights = [
             [
@@ -168,24 +191,33 @@ class Recurrent(Layer):
     # --- Calls ----------------------------------------------------------------------------------
 
     def __call__(
-        self, x: Array, state: Any = None, lengths: ArrayLike | None = None
+        self,
+        x: Array,
+        state: Any = None,
+        lengths: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
     ) -> tuple[Array, Any]:
         """Run over whole sequences, for inference.
 
         x: (batch, time, input_size), or (time, batch, input_size) without `batch_first`; the
         layer's dtype. state: as returned, (num_layers * D, batch, hidden_size) each, None for
         zeros. lengths: (batch,) integers from 0 to time, in any order: steps past a row's length
-        cost nothing and their output is zero.
+        cost nothing and their output is zero. mask, instead: booleans (batch, time), or as x has
+        them; as in Keras, a step that is False carries the state and repeats the last output.
 
         Returns ``(output, state)``: output (batch, time, D * hidden_size), or with
         ``return_sequences=False`` (batch, D * hidden_size), the last layer's final h, directions
         side by side; the state is each row's own last. LSTM's state is ``(h, c)``, others' is h.
         """
-        output, state, _ = forward(self, x, state, lengths, training=False)
+        output, state, _ = self._forward(x, state, lengths, mask, training=False)
         return output, state
 
     def vjp(
-        self, x: Array, state: Any = None, lengths: ArrayLike | None = None
+        self,
+        x: Array,
+        state: Any = None,
+        lengths: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
     ) -> tuple[tuple[Array, Any], RecurrentPullback]:
         """The same call for training: ``((output, state), pullback)``; dropout is active.
 
@@ -193,9 +225,29 @@ class Recurrent(Layer):
         initial state, and adds to the parameters' ``.grad``. Each of doutput and dstate's parts may
         be None for zeros. It may be called once, and `x` must not change before.
         """
-        output, state, pullback = forward(self, x, state, lengths, training=True)
-        assert pullback is not None
+        output, state, pullback = self._forward(x, state, lengths, mask, training=True)
         return (output, state), pullback
+
+    def _forward(
+        self,
+        x: Array,
+        state: Any,
+        lengths: ArrayLike | None,
+        mask: ArrayLike | None,
+        training: bool,
+    ) -> tuple[Array, Any, Any]:
+        if mask is None:
+            return forward(self, x, state, lengths, training)
+        if lengths is not None:
+            raise ValueError("mask: expected None where there are lengths")
+        return forward_masked(self, x, state, mask, training)
+
+    def stream(self, state: Any = None) -> Stream:
+        """This layer fed a piece at a time: ``stream(x)`` goes on from the state it came to.
+
+        state: as returned, None for zeros. Raises ValueError for a bidirectional layer.
+        """
+        return Stream(self, state)
 
     def step(
         self, x: Array, state: Any = None, out: tuple[Array | None, Any] | None = None
@@ -294,6 +346,7 @@ class Recurrent(Layer):
             "dropout": self.dropout,
             "bidirectional": self.bidirectional,
             "return_sequences": self.return_sequences,
+            **self.initializers,
             "dtype": self.dtype.name,
             "seed": self.seed,
         }
@@ -305,8 +358,11 @@ class RNN(Recurrent):
     Arguments, names and shapes are `torch.nn.RNN`'s, with ``batch_first=True`` the default:
     ``weight_ih_l{k}`` (H, I; above layer 0 D*H), ``weight_hh_l{k}`` (H, H), ``bias_ih_l{k}``,
     ``bias_hh_l{k}`` (H), with ``_reverse`` appended for the other direction; all start from
-    U(-1/sqrt(H), 1/sqrt(H)). ``bias="single"`` keeps ``bias_ih`` alone. `dropout` acts between
-    layers, in `vjp` only. The state is h.
+    U(-1/sqrt(H), 1/sqrt(H)), or as the initializers say (see `Recurrent`). ``bias="single"`` keeps
+    ``bias_ih`` alone. `dropout` acts between layers, in `vjp` only. The state is h.
+
+    The relu network of Le, Jaitly and Hinton (2015) is ``RNN(I, H, nonlinearity="relu",
+    recurrent_initializer="identity", bias_initializer="zeros")``.
     """
 
     gates = 1
@@ -351,11 +407,36 @@ class LSTM(Recurrent):
 
     i, f, o = σ(W x + b_ih + R h + b_hh), g = tanh(likewise), c' = f ⊙ c + i ⊙ g, h' = o ⊙ tanh(c').
     Arguments, names and shapes are `torch.nn.LSTM`'s (blocks i, f, g, o), see `RNN`. The state is
-    (h, c).
+    (h, c). With `unit_forget_bias`, Keras's default, f's bias_ih starts from 1 and its bias_hh from
+    0, so that c is kept at first (Jozefowicz et al. 2015).
     """
 
     gates = 4
     has_c = True
 
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        *,
+        unit_forget_bias: bool = False,
+        **options: Any,
+    ) -> None:
+        if not isinstance(unit_forget_bias, bool):
+            raise TypeError(f"unit_forget_bias: expected True or False, got {unit_forget_bias!r}")
+        super().__init__(input_size, hidden_size, num_layers, **options)
+        if unit_forget_bias and not self.bias:
+            raise ValueError("unit_forget_bias: expected False where there is no bias")
+        self.unit_forget_bias = unit_forget_bias
+        forget = slice(self.hidden_size, 2 * self.hidden_size)
+        for _, _, *biases in itertools.chain(*self.weights) if unit_forget_bias else ():
+            for value, bias in zip((1, 0), biases, strict=False):
+                with bias.writing() as data:
+                    data[forget] = value
+
     def _cell(self) -> str:
         return "lstm"
+
+    def config(self) -> dict[str, Any]:
+        return {**super().config(), "unit_forget_bias": self.unit_forget_bias}

@@ -1,0 +1,150 @@
+"""Sequences of different lengths: lists as one padded array and back, and boolean masks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastrnn.layers.call import forward
+from fastrnn.parameter import Array
+
+if TYPE_CHECKING:
+    from fastrnn.layers.recurrent import Recurrent
+
+
+def pack(
+    sequences: Sequence[ArrayLike], *, batch_first: bool = True
+) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Sequences of any lengths as one array and their lengths, as the recurrent layers take them.
+
+    sequences: arrays (time, ...) of one dtype that differ in time alone, which may be 0. Returns
+    ``(x, lengths)``: x (batch, longest, ...), or (longest, batch, ...) without `batch_first`, zero
+    past each length, and lengths (batch,). Raises ValueError for no sequence and for other axes
+    that differ, TypeError for dtypes that do.
+    """
+    arrays = [np.asarray(sequence) for sequence in sequences]
+    if not arrays:
+        raise ValueError("sequences: expected at least one, got none")
+    first = arrays[0]
+    for k, array in enumerate(arrays):
+        if array.ndim < 1 or array.shape[1:] != first.shape[1:]:
+            wanted = ", ".join(["time", *map(str, first.shape[1:])])
+            raise ValueError(f"sequences[{k}]: expected ({wanted}), got {array.shape}")
+        if array.dtype != first.dtype:
+            raise TypeError(f"sequences[{k}]: expected {first.dtype}, got {array.dtype}")
+    lengths = np.array([len(array) for array in arrays], np.int64)
+    shape = (len(arrays), max(1, int(lengths.max())))
+    x = np.zeros((*(shape if batch_first else shape[::-1]), *first.shape[1:]), first.dtype)
+    for row, array in zip(x if batch_first else x.swapaxes(0, 1), arrays, strict=True):
+        row[: len(array)] = array
+    return x, lengths
+
+
+def unpack(x: ArrayLike, lengths: ArrayLike, *, batch_first: bool = True) -> list[NDArray[Any]]:
+    """The sequences of `pack`, or of an output that a layer made of them, as views of x.
+
+    x: (batch, time, ...), or (time, batch, ...) without `batch_first`; lengths: (batch,) integers
+    from 0 to time. Raises TypeError or ValueError for others.
+    """
+    rows = np.asarray(x)
+    if rows.ndim < 2:
+        raise ValueError(f"x: expected (batch, time, ...), got {rows.shape}")
+    rows = rows if batch_first else rows.swapaxes(0, 1)
+    ends = np.asarray(lengths)
+    if ends.dtype.kind not in "iu":
+        raise TypeError(f"lengths: expected integers, got {ends.dtype}")
+    if ends.shape != (len(rows),) or np.any((ends < 0) | (ends > rows.shape[1])):
+        raise ValueError(
+            f"lengths: expected ({len(rows)},) integers from 0 to {rows.shape[1]}, got {ends}"
+        )
+    return [row[:end] for row, end in zip(rows, ends, strict=True)]
+
+
+class Mask:
+    """Which steps of a batch count, as Keras has it: the others carry the state, and repeat the
+    output of the step before, or in the reverse direction after, that counts; zeros where none is.
+
+    valid: (batch, time). The steps that count are run as a ragged batch, from its start on.
+    """
+
+    def __init__(self, valid: NDArray[np.bool_]) -> None:
+        self.valid = valid
+        self.lengths = valid.sum(axis=1)
+        counts = valid.cumsum(axis=1)
+        # Of each step, in either direction, the step of the ragged batch whose output it has.
+        self._sources = (
+            counts - 1,
+            np.where(counts - valid < self.lengths[:, None], counts - valid, -1),
+        )
+        self._rows = np.arange(len(valid))
+
+    def gather(self, x: Array) -> Array:
+        """x (batch, time, features) with the steps that count first, zeros after them."""
+        gathered = np.zeros_like(x)
+        for to, row, valid in zip(gathered, x, self.valid, strict=True):
+            to[: valid.sum()] = row[valid]
+        return gathered
+
+    def scatter(self, gathered: Array) -> Array:
+        """`gather`'s inverse, zeros at the other steps."""
+        x = np.zeros_like(gathered)
+        for to, row, valid in zip(x, gathered, self.valid, strict=True):
+            to[valid] = row[: valid.sum()]
+        return x
+
+    def repeat(self, output: Array, directions: int) -> Array:
+        """The output of all steps, of that of the ragged batch, (batch, time, D * features)."""
+        repeated = np.empty_like(output)
+        for to, part, source in self._by_direction(repeated, output, directions):
+            to[...] = np.take_along_axis(part, np.maximum(source, 0)[..., None], axis=1)
+            to[source < 0] = 0
+        return repeated
+
+    def add_repeated(self, doutput: Array, directions: int) -> Array:
+        """`repeat`'s transpose."""
+        total = np.zeros_like(doutput)
+        for to, part, source in self._by_direction(total, doutput, directions):
+            for step in range(source.shape[1]):
+                rows = self._rows[source[:, step] >= 0]
+                to[rows, source[rows, step]] += part[rows, step]
+        return total
+
+    def _by_direction(self, a: Array, b: Array, directions: int) -> Any:
+        halves = (np.split(array, directions, axis=2) for array in (a, b))
+        return zip(*halves, self._sources[:directions], strict=True)
+
+
+def forward_masked(
+    layer: Recurrent, x: Array, state: Any, mask: ArrayLike, training: bool
+) -> tuple[Array, Any, Any]:
+    """`call.forward` over the steps that `mask` has; its axes are the first two of x."""
+    valid = np.asarray(mask)
+    if valid.dtype != np.bool_:
+        raise TypeError(f"mask: expected booleans, got {valid.dtype}")
+    if np.ndim(x) != 3 or valid.shape != np.shape(x)[:2]:
+        raise ValueError(f"mask: expected {np.shape(x)[:2]}, x's first two axes, got {valid.shape}")
+
+    def rows_first(array: NDArray[Any]) -> NDArray[Any]:
+        return array if layer.batch_first else array.swapaxes(0, 1)
+
+    steps, directions = Mask(rows_first(valid)), layer.directions
+    gathered = rows_first(steps.gather(rows_first(np.asarray(x))))
+    output, final, back = forward(layer, gathered, state, steps.lengths, training)
+    sequences = layer.return_sequences
+    if sequences:
+        output = rows_first(steps.repeat(rows_first(output), directions))
+    if back is None:
+        return output, final, None
+    way_back = back
+
+    def pullback(doutput: Array | None, dstate: Any = None) -> tuple[Array, Any]:
+        if sequences and doutput is not None:
+            way_back.check_output(doutput)
+            doutput = rows_first(steps.add_repeated(rows_first(np.asarray(doutput)), directions))
+        dx, dinitial = way_back(doutput, dstate)
+        return rows_first(steps.scatter(rows_first(dx))), dinitial
+
+    return output, final, pullback
