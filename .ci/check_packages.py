@@ -12,7 +12,12 @@ with tarfile.open(sdist) as archive:
 with zipfile.ZipFile(wheel) as archive:
     built = {info.filename: info.file_size for info in archive.infolist()}
 
-for name in ("csrc/fastrnn.h", "csrc/kernels/vec.inc", "fastrnn/_core.pyx", "fastrnn/seam/layer.pxi"):
+for name in (
+    "csrc/fastrnn.h",
+    "csrc/kernels/vec.inc",
+    "fastrnn/_core.pyx",
+    "fastrnn/seam/layer.pxi",
+):
     assert name in source, f"the sdist lacks {name}"
 for names in (source, built):
     folders = ("tests/", "bench/", "build/")

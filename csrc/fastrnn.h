@@ -2,7 +2,7 @@
 //
 // Compile csrc/*.c and csrc/kernels/*.c with -O2 -ffp-contract=off -pthread and nothing else, link with -lm.
 //
-// Sizes: I input_size, H hidden_size, G gates (1 RNN, 3 GRU, 4 LSTM), B batch, T time steps.
+// Sizes: I input_size, H hidden_size, G gates (1 RNN, 3 GRU, 2 minimal GRU, 4 LSTM), B batch, T time steps.
 // Weights have PyTorch's layout and order of gates. Features are contiguous; strides count elements.
 // All memory is the caller's; nothing here prints, exits or keeps a pointer. What is written must not
 // overlap anything else that is given. Functions may be called from several threads at once, as long as
@@ -27,7 +27,13 @@ typedef enum {
 
 typedef enum { FRNN_F32 = 0, FRNN_F64 = 1 } frnn_dtype;
 
-typedef enum { FRNN_RNN_TANH = 0, FRNN_RNN_RELU = 1, FRNN_GRU = 2, FRNN_LSTM = 3 } frnn_cell;
+typedef enum {
+    FRNN_RNN_TANH = 0,
+    FRNN_RNN_RELU = 1,
+    FRNN_GRU = 2,
+    FRNN_LSTM = 3,
+    FRNN_GRU_MINIMAL = 4
+} frnn_cell;
 
 // One layer in one direction.
 typedef struct {
@@ -37,8 +43,9 @@ typedef struct {
     int64_t hidden_size; // H
 } frnn_layer;
 
-int64_t frnn_gates(frnn_cell cell);     // G, or 0 for an unknown cell
-size_t frnn_itemsize(frnn_dtype dtype); // bytes, or 0 for an unknown dtype
+int64_t frnn_gates(frnn_cell cell);         // G, or 0 for an unknown cell
+const char *frnn_cell_name(frnn_cell cell); // "rnn_tanh", "gru" and so on, or NULL for an unknown cell
+size_t frnn_itemsize(frnn_dtype dtype);     // bytes, or 0 for an unknown dtype
 const char *frnn_status_text(frnn_status status);
 
 // --- Packed weights -----------------------------------------------------------------------------

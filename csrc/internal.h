@@ -4,7 +4,15 @@
 
 #include "fastrnn.h"
 
-#define FRNN_CELLS 4
+// Every cell: its number, and its name here and in the files of kernels/.
+#define FRNN_EACH_CELL(X) \
+    X(FRNN_RNN_TANH, rnn_tanh) \
+    X(FRNN_RNN_RELU, rnn_relu) \
+    X(FRNN_GRU, gru) \
+    X(FRNN_LSTM, lstm) \
+    X(FRNN_GRU_MINIMAL, gru_minimal)
+#define FRNN_ONE(number, name) +1
+#define FRNN_CELLS (0 FRNN_EACH_CELL(FRNN_ONE))
 #define FRNN_ALIGN 64
 // Sums over all rows of a batch (dW, dR, db) are made in blocks of this many rows, in order: it is
 // part of their canonical order, so it must not depend on the machine.

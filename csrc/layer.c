@@ -6,6 +6,12 @@ int64_t frnn_gates(frnn_cell cell) {
     return frnn_generic_kernels.cell[0][cell].info->gates;
 }
 
+const char *frnn_cell_name(frnn_cell cell) {
+#define NAME(number, name) [number] = #name,
+    static const char *const names[FRNN_CELLS] = {FRNN_EACH_CELL(NAME)};
+    return (unsigned)cell < FRNN_CELLS ? names[cell] : NULL;
+}
+
 size_t frnn_itemsize(frnn_dtype dtype) {
     return dtype == FRNN_F32 ? sizeof(float) : dtype == FRNN_F64 ? sizeof(double) : 0;
 }

@@ -12,10 +12,7 @@ cdef extern from "fastrnn.h" nogil:
         FRNN_F32
         FRNN_F64
     ctypedef enum frnn_cell:
-        FRNN_RNN_TANH
-        FRNN_RNN_RELU
-        FRNN_GRU
-        FRNN_LSTM
+        pass
     ctypedef enum frnn_pack_kind:
         FRNN_PACK_FORWARD
         FRNN_PACK_BACKWARD
@@ -75,6 +72,7 @@ cdef extern from "fastrnn.h" nogil:
         const void *w_ih
         int threads
 
+    const char *frnn_cell_name(frnn_cell cell)
     int64_t frnn_gates(frnn_cell cell)
     size_t frnn_itemsize(frnn_dtype dtype)
     const char *frnn_status_text(frnn_status status)

@@ -13,8 +13,20 @@ import numpy as np
 
 cnp.import_array()
 
-CELLS = {"rnn_tanh": FRNN_RNN_TANH, "rnn_relu": FRNN_RNN_RELU, "gru": FRNN_GRU, "lstm": FRNN_LSTM}
 ISAS = ("generic", "avx2", "avx512", "neon")
+
+
+cdef dict named_cells():
+    """All cells of the C side, by name."""
+    cdef int k = 0
+    cells = {}
+    while frnn_cell_name(<frnn_cell>k) != NULL:
+        cells[frnn_cell_name(<frnn_cell>k).decode()] = k
+        k += 1
+    return cells
+
+
+CELLS = named_cells()
 
 
 cdef int check(frnn_status status) except -1:

@@ -106,6 +106,28 @@ class GRU(Cell):
         dh *= z
 
 
+class GRUMinimal(Cell):
+    """One gate and no reset: h' = z * n + (1 - z) * h; mind that z weighs the new."""
+
+    gates = 2
+
+    def forward(self, u: Array, v: Array, state: State) -> tuple[State, State]:
+        (h,) = state
+        u += v
+        z, n = blocks(u, 2)
+        z[...] = sigmoid(z)
+        n[...] = np.tanh(n)
+        return (z * n + (1 - z) * h,), (h,)
+
+    def backward(self, gates: Array, saved: State, dstate: State, du: Array, dv: Array) -> None:
+        z, n = blocks(gates, 2)
+        du_z, du_n = blocks(du, 2)
+        (h,), (dh,) = saved, dstate
+        du_z[...] = dh * (n - h) * z * (1 - z)
+        du_n[...] = dh * z * (1 - n**2)
+        dh *= 1 - z
+
+
 class LSTM(Cell):
     gates = 4
     states = 2
@@ -139,6 +161,7 @@ CELLS: dict[str, Cell] = {
     "rnn_relu": RNNRelu(),
     "gru": GRU(),
     "lstm": LSTM(),
+    "gru_minimal": GRUMinimal(),
 }
 
 

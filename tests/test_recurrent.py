@@ -14,12 +14,20 @@ import pytest
 import fastrnn as fr
 from fastrnn import config, reference
 
-LAYERS = {"rnn_tanh": fr.RNN, "rnn_relu": fr.RNN, "gru": fr.GRU, "lstm": fr.LSTM}
+LAYERS = {
+    "rnn_tanh": fr.RNN,
+    "rnn_relu": fr.RNN,
+    "gru": fr.GRU,
+    "gru_minimal": fr.GRU,
+    "lstm": fr.LSTM,
+}
 
 
 def make_layer(cell: str, *sizes: int, **options: Any) -> Any:
     if cell == "rnn_relu":
         options["nonlinearity"] = "relu"
+    if cell == "gru_minimal":
+        options["variant"] = "minimal"
     return LAYERS[cell](*sizes, **options)
 
 

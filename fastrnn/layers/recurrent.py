@@ -50,7 +50,7 @@ class Recurrent(Layer):
     """
 
     recurrent = True
-    gates: ClassVar[int]
+    gates: int
     has_c: ClassVar[bool] = False
 
     def __init__(
@@ -394,12 +394,32 @@ class GRU(Recurrent):
     r, z = σ(W x + b_ih + R h + b_hh), n = tanh(W_n x + b_in + r ⊙ (R_n h + b_hn)),
     h' = (1 - z) ⊙ n + z ⊙ h. Arguments, names and shapes are `torch.nn.GRU`'s (blocks r, z, n), see
     `RNN`. The state is h.
+
+    ``variant="minimal"`` has one gate and no reset (blocks z, n): z = σ(W x + b_ih + R h + b_hh),
+    n = tanh(likewise), h' = z ⊙ n + (1 - z) ⊙ h; mind that z weighs the new.
     """
 
     gates = 3
 
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        *,
+        variant: str = "standard",
+        **options: Any,
+    ) -> None:
+        self.variant = check_choice(variant, ("standard", "minimal"), "variant")
+        if variant == "minimal":
+            self.gates = 2
+        super().__init__(input_size, hidden_size, num_layers, **options)
+
     def _cell(self) -> str:
-        return "gru"
+        return "gru" if self.variant == "standard" else "gru_minimal"
+
+    def config(self) -> dict[str, Any]:
+        return {**super().config(), "variant": self.variant}
 
 
 class LSTM(Recurrent):

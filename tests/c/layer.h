@@ -201,13 +201,11 @@ static inline int same_bits(const problem *p, const problem *q, int which) {
     return memcmp(p->of[which], q->of[which], (size_t)count_of(p, which) * sizeof(double)) == 0;
 }
 
-static const char *const cell_names[] = {"rnn_tanh", "rnn_relu", "gru", "lstm"};
-
 // "lstm I=3 H=17 B=5 T=6 ragged reverse, avx2 float32 threads=2 ...", for messages.
 static inline const char *describe(const problem *p, const options *o) {
     static _Thread_local char text[300];
     snprintf(text, sizeof text, "%s I=%d H=%d B=%d T=%d%s%s, %s %s threads=%d layout=%d%s%s%s without=%x",
-             cell_names[p->cell], (int)p->I, (int)p->H, (int)p->B, (int)p->T, p->lengths ? " ragged" : "",
+             frnn_cell_name(p->cell), (int)p->I, (int)p->H, (int)p->B, (int)p->T, p->lengths ? " ragged" : "",
              p->reverse ? " reverse" : "", o->isa, o->dtype == FRNN_F32 ? "float32" : "float64", o->threads,
              o->layout, o->provider ? " provider" : "", o->borrowed ? " borrowed" : "",
              o->inference ? " inference" : "", o->without);

@@ -1,4 +1,4 @@
-// The four cells and their gradients in plain loops over doubles: what the kernels must agree with.
+// The cells and their gradients in plain loops over doubles: what the kernels must agree with.
 #ifndef NAIVE_H
 #define NAIVE_H
 
@@ -65,6 +65,11 @@ static inline void unit_forward(frnn_cell cell, const double *x, const double *r
         v[3] = r[2];
         *h = (1 - v[1]) * v[2] + v[1] * *h;
     }
+    if (cell == FRNN_GRU_MINIMAL) {
+        v[0] = sigmoid(x[0] + r[0]);
+        v[1] = tanh(x[1] + r[1]);
+        *h = v[0] * v[1] + (1 - v[0]) * *h;
+    }
     if (cell == FRNN_LSTM) {
         v[0] = sigmoid(x[0] + r[0]);
         v[1] = sigmoid(x[1] + r[1]);
@@ -88,6 +93,11 @@ static inline void unit_backward(frnn_cell cell, const double *v, double h, doub
         dx[1] = d * (h - v[2]) * v[1] * (1 - v[1]);
         dx[0] = dx[2] * v[3] * v[0] * (1 - v[0]);
         *dh = d * v[1];
+    }
+    if (cell == FRNN_GRU_MINIMAL) {
+        dx[0] = d * (v[1] - h) * v[0] * (1 - v[0]);
+        dx[1] = d * v[0] * (1 - v[1] * v[1]);
+        *dh = d * (1 - v[0]);
     }
     if (cell == FRNN_LSTM) {
         const double s = tanh(next_c), e = *dc + d * v[3] * (1 - s * s);

@@ -18,8 +18,8 @@ static void check_sizes(void) {
     EXPECT(FRNN_BAD_ARGUMENT, frnn_tape_size(&good, NULL, &bytes));
 
     static const frnn_layer bad[] = {
-        {(frnn_cell)4, FRNN_F32, 3, 5}, {FRNN_LSTM, (frnn_dtype)2, 3, 5}, {FRNN_LSTM, FRNN_F32, 0, 5},
-        {FRNN_LSTM, FRNN_F32, 3, 0},    {FRNN_LSTM, FRNN_F32, -1, 5},     {FRNN_LSTM, FRNN_F32, 3, -1},
+        {(frnn_cell)99, FRNN_F32, 3, 5}, {FRNN_LSTM, (frnn_dtype)2, 3, 5}, {FRNN_LSTM, FRNN_F32, 0, 5},
+        {FRNN_LSTM, FRNN_F32, 3, 0},     {FRNN_LSTM, FRNN_F32, -1, 5},     {FRNN_LSTM, FRNN_F32, 3, -1},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         EXPECT(FRNN_BAD_ARGUMENT, frnn_pack_size(&bad[i], FRNN_PACK_FORWARD, &bytes));

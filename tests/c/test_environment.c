@@ -224,7 +224,7 @@ int main(int argc, char **argv) {
         for (int dtype = 0; dtype < 2; dtype++) {
             const options o = {.isa = all_isas[i], .dtype = (frnn_dtype)dtype, .threads = 1};
             check_denormals(&o);
-            for (int cell = 0; cell < 4; cell++) {
+            for (int cell = 0; frnn_cell_name((frnn_cell)cell); cell++) {
                 check_nan((frnn_cell)cell, &o);
                 check_saturation((frnn_cell)cell, &o);
                 check_mode((frnn_cell)cell, o);
