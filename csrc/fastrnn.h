@@ -2,7 +2,7 @@
 //
 // Compile csrc/*.c and csrc/kernels/*.c with -O2 -ffp-contract=off -pthread and nothing else, link with -lm.
 //
-// Sizes: I input_size, H hidden_size, G gates (1 RNN, 3 GRU, 2 minimal GRU, 4 LSTM), B batch, T time steps.
+// Sizes: I input_size, H hidden_size, G gates (1 RNN, 3 GRU, 4 LSTM), B batch, T time steps.
 // Weights have PyTorch's layout and order of gates. Features are contiguous; strides count elements.
 // All memory is the caller's; nothing here prints, exits or keeps a pointer. What is written must not
 // overlap anything else that is given. Functions may be called from several threads at once, as long as
@@ -32,7 +32,9 @@ typedef enum {
     FRNN_RNN_RELU = 1,
     FRNN_GRU = 2,
     FRNN_LSTM = 3,
-    FRNN_GRU_MINIMAL = 4
+    FRNN_GRU_MINIMAL = 4, // gates z, n: h' = z n + (1 - z) h
+    FRNN_LSTM_INPUT = 5,  // coupled gates i, g, o: f = 1 - i
+    FRNN_LSTM_FORGET = 6  // coupled gates f, g, o: i = 1 - f
 } frnn_cell;
 
 // One layer in one direction.

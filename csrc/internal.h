@@ -10,7 +10,9 @@
     X(FRNN_RNN_RELU, rnn_relu) \
     X(FRNN_GRU, gru) \
     X(FRNN_LSTM, lstm) \
-    X(FRNN_GRU_MINIMAL, gru_minimal)
+    X(FRNN_GRU_MINIMAL, gru_minimal) \
+    X(FRNN_LSTM_INPUT, lstm_input) \
+    X(FRNN_LSTM_FORGET, lstm_forget)
 #define FRNN_ONE(number, name) +1
 #define FRNN_CELLS (0 FRNN_EACH_CELL(FRNN_ONE))
 #define FRNN_ALIGN 64

@@ -156,12 +156,49 @@ class LSTM(Cell):
         dh[...] = 0
 
 
+class LSTMCoupled(Cell):
+    """Gates p, g, o: p is i and f = 1 - i, or with `forget` p is f and i = 1 - f."""
+
+    gates = 3
+    states = 2
+
+    def __init__(self, forget: bool) -> None:
+        self.forget = forget
+
+    def forward(self, u: Array, v: Array, state: State) -> tuple[State, State]:
+        _, c = state
+        u += v
+        p, g, o = blocks(u, 3)
+        for gate in (p, o):
+            gate[...] = sigmoid(gate)
+        g[...] = np.tanh(g)
+        i = 1 - p if self.forget else p
+        c_new = (1 - i) * c + i * g
+        tanh_c = np.tanh(c_new)
+        return (o * tanh_c, c_new), (c, tanh_c)
+
+    def backward(self, gates: Array, saved: State, dstate: State, du: Array, dv: Array) -> None:
+        p, g, o = blocks(gates, 3)
+        du_p, du_g, du_o = blocks(du, 3)
+        (c, tanh_c), (dh, dc) = saved, dstate
+        i = 1 - p if self.forget else p
+        du_o[...] = dh * tanh_c * o * (1 - o)
+        dc += dh * o * (1 - tanh_c**2)
+        di = dc * (g - c)
+        du_p[...] = (-di if self.forget else di) * p * (1 - p)
+        du_g[...] = dc * i * (1 - g**2)
+        dc *= 1 - i
+        dh[...] = 0
+
+
 CELLS: dict[str, Cell] = {
     "rnn_tanh": RNNTanh(),
     "rnn_relu": RNNRelu(),
     "gru": GRU(),
     "lstm": LSTM(),
     "gru_minimal": GRUMinimal(),
+    "lstm_input": LSTMCoupled(forget=False),
+    "lstm_forget": LSTMCoupled(forget=True),
 }
 
 

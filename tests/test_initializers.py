@@ -79,6 +79,20 @@ def test_a_single_bias_forgets_too_and_none_cannot() -> None:
         fr.LSTM(2, 3, unit_forget_bias=1)  # type: ignore[arg-type]
 
 
+def test_coupled_gates_forget_where_f_is_a_gate() -> None:
+    layer = fr.LSTM(2, 3, coupled="i=1-f", unit_forget_bias=True)
+    np.testing.assert_array_equal(layer.parameters()["bias_ih_l0"].data[:3], 1)
+    assert layer.parameters()["weight_hh_l0"].shape == (9, 3)
+    with pytest.raises(
+        ValueError, match="unit_forget_bias: expected False where there is no forget"
+    ):
+        fr.LSTM(2, 3, coupled="f=1-i", unit_forget_bias=True)
+    with pytest.raises(ValueError, match="coupled: expected one of f=1-i, i=1-f, got 'cifg'"):
+        fr.LSTM(2, 3, coupled="cifg")
+    with pytest.raises(ValueError, match="variant: expected one of standard, minimal, got 'mini'"):
+        fr.GRU(2, 3, variant="mini")
+
+
 @pytest.mark.parametrize(
     "argument, value",
     [

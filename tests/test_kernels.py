@@ -50,7 +50,7 @@ def make_case(
     def normal(*shape: int) -> Any:
         return rng.standard_normal(shape).astype(dtype)
 
-    lstm = cell == "lstm"
+    lstm = reference.CELLS[cell].states == 2
     given = {
         "x": normal(B, T, I),
         "h0": normal(B, H) if state else None,
@@ -86,7 +86,7 @@ def by_kernels(case: Case, gemm: str = "native", training: bool = True) -> dict[
     def empty(*shape: int) -> Any:
         return np.full(shape, np.nan, dtype)
 
-    lstm = case.cell == "lstm"
+    lstm = reference.CELLS[case.cell].states == 2
     pack = _core.Pack(
         case.cell, g["w_ih"], g["w_hh"], g["b_ih"], g["b_hh"], training, gemm == "numpy"
     )
@@ -153,7 +153,7 @@ def test_kernels_without_bias_and_state(isa: str, dtype: np.dtype, cell: str, rn
     g = {k: v for k, v in case.given.items()}
     zeros = np.zeros((3, 19), dtype)
     want = by_reference(
-        Case(cell, {**g, "h0": zeros, "c0": zeros if cell == "lstm" else None}, None, False)
+        Case(cell, {**g, "h0": zeros, "c0": zeros if g["c0"] is not None else None}, None, False)
     )
     assert_close(by_kernels(case), want)
 

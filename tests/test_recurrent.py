@@ -20,15 +20,19 @@ LAYERS = {
     "gru": fr.GRU,
     "gru_minimal": fr.GRU,
     "lstm": fr.LSTM,
+    "lstm_input": fr.LSTM,
+    "lstm_forget": fr.LSTM,
+}
+_OPTIONS = {
+    "rnn_relu": {"nonlinearity": "relu"},
+    "gru_minimal": {"variant": "minimal"},
+    "lstm_input": {"coupled": "f=1-i"},
+    "lstm_forget": {"coupled": "i=1-f"},
 }
 
 
 def make_layer(cell: str, *sizes: int, **options: Any) -> Any:
-    if cell == "rnn_relu":
-        options["nonlinearity"] = "relu"
-    if cell == "gru_minimal":
-        options["variant"] = "minimal"
-    return LAYERS[cell](*sizes, **options)
+    return LAYERS[cell](*sizes, **_OPTIONS.get(cell, {}), **options)
 
 
 def normal(rng: np.random.Generator, *shape: int, dtype: str = "float32") -> Any:

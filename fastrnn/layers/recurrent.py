@@ -28,6 +28,7 @@ from fastrnn.parameter import Array, Parameter
 RecurrentPullback = Callable[..., tuple[Array, Any]]
 
 _MAX_LAYERS = 1000
+_COUPLED = {"f=1-i": "lstm_input", "i=1-f": "lstm_forget"}
 
 
 class _Packed(NamedTuple):
@@ -429,6 +430,9 @@ class LSTM(Recurrent):
     Arguments, names and shapes are `torch.nn.LSTM`'s (blocks i, f, g, o), see `RNN`. The state is
     (h, c). With `unit_forget_bias`, Keras's default, f's bias_ih starts from 1 and its bias_hh from
     0, so that c is kept at first (Jozefowicz et al. 2015).
+
+    `coupled` gates (Greff et al. 2017) have one for both i and f, so three blocks: "f=1-i" (blocks
+    i, g, o), ONNX's `input_forget`, or "i=1-f" (blocks f, g, o), TensorFlow Lite's CIFG.
     """
 
     gates = 4
@@ -440,23 +444,30 @@ class LSTM(Recurrent):
         hidden_size: int,
         num_layers: int = 1,
         *,
+        coupled: str | None = None,
         unit_forget_bias: bool = False,
         **options: Any,
     ) -> None:
         if not isinstance(unit_forget_bias, bool):
             raise TypeError(f"unit_forget_bias: expected True or False, got {unit_forget_bias!r}")
+        if coupled is not None:
+            check_choice(coupled, list(_COUPLED), "coupled")
+            self.gates = 3
+        self.coupled = coupled
         super().__init__(input_size, hidden_size, num_layers, **options)
-        if unit_forget_bias and not self.bias:
-            raise ValueError("unit_forget_bias: expected False where there is no bias")
+        if unit_forget_bias and (not self.bias or coupled == "f=1-i"):
+            lacking = "bias" if not self.bias else "forget gate"
+            raise ValueError(f"unit_forget_bias: expected False where there is no {lacking}")
         self.unit_forget_bias = unit_forget_bias
-        forget = slice(self.hidden_size, 2 * self.hidden_size)
+        first = 0 if coupled else self.hidden_size
         for _, _, *biases in itertools.chain(*self.weights) if unit_forget_bias else ():
             for value, bias in zip((1, 0), biases, strict=False):
                 with bias.writing() as data:
-                    data[forget] = value
+                    data[first : first + self.hidden_size] = value
 
     def _cell(self) -> str:
-        return "lstm"
+        return _COUPLED[self.coupled] if self.coupled else "lstm"
 
     def config(self) -> dict[str, Any]:
-        return {**super().config(), "unit_forget_bias": self.unit_forget_bias}
+        own = {"coupled": self.coupled, "unit_forget_bias": self.unit_forget_bias}
+        return {**super().config(), **own}

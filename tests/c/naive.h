@@ -31,7 +31,9 @@ typedef struct {
     double *of[ALL]; // NULL: absent
 } problem;
 
-static inline int has_c(frnn_cell cell) { return cell == FRNN_LSTM; }
+static inline int has_c(frnn_cell cell) {
+    return cell == FRNN_LSTM || cell == FRNN_LSTM_INPUT || cell == FRNN_LSTM_FORGET;
+}
 static inline int is_c(int which) { return which == C0 || which == C_N || which == DC_N || which == DC0; }
 
 static inline int64_t shape_of(const problem *p, int which, int64_t n[3]) {
@@ -78,6 +80,14 @@ static inline void unit_forward(frnn_cell cell, const double *x, const double *r
         *c = v[1] * *c + v[0] * v[2];
         *h = v[3] * tanh(*c);
     }
+    if (cell == FRNN_LSTM_INPUT || cell == FRNN_LSTM_FORGET) {
+        v[0] = sigmoid(x[0] + r[0]);
+        v[1] = tanh(x[1] + r[1]);
+        v[2] = sigmoid(x[2] + r[2]);
+        const double i = cell == FRNN_LSTM_INPUT ? v[0] : 1 - v[0];
+        *c = (1 - i) * *c + i * v[1];
+        *h = v[2] * tanh(*c);
+    }
 }
 
 // h, c: what entered the step, next_c what left it. Gives the gradients dx, dr of x and r; dh and dc
@@ -106,6 +116,14 @@ static inline void unit_backward(frnn_cell cell, const double *v, double h, doub
         dx[2] = e * v[0] * (1 - v[2] * v[2]);
         dx[3] = d * s * v[3] * (1 - v[3]);
         *dc = e * v[1];
+    }
+    if (cell == FRNN_LSTM_INPUT || cell == FRNN_LSTM_FORGET) {
+        const double s = tanh(next_c), e = *dc + d * v[2] * (1 - s * s);
+        const double sign = cell == FRNN_LSTM_INPUT ? 1 : -1, i = cell == FRNN_LSTM_INPUT ? v[0] : 1 - v[0];
+        dx[0] = sign * e * (v[1] - c) * v[0] * (1 - v[0]);
+        dx[1] = e * i * (1 - v[1] * v[1]);
+        dx[2] = d * s * v[2] * (1 - v[2]);
+        *dc = e * (1 - i);
     }
     for (int g = 0; g < frnn_gates(cell); g++) dr[g] = dx[g];
     if (cell == FRNN_GRU) dr[2] = dx[2] * v[0];
