@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.floating]
+from fastrnn.parameter import Array
+
 Shape = tuple[int, ...]
 
 KERNEL = ("uniform", "glorot_uniform", "orthogonal", "zeros")

@@ -116,6 +116,13 @@ def check_probability(value: Any, name: str) -> float:
     return float(value)
 
 
+def check_flag(value: Any, name: str) -> bool:
+    """`value`, which must be True or False, or an error that names it."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name}: expected True or False, got {value!r}")
+    return value
+
+
 def check_choice(value: Any, choices: Sequence[str], name: str) -> str:
     """`value`, which must be one of `choices`, or an error that names it."""
     if not isinstance(value, str) or value not in choices:

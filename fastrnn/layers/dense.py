@@ -14,6 +14,7 @@ from fastrnn.layers.base import (
     Layer,
     check_dtype,
     check_entries,
+    check_flag,
     check_input,
     check_seed,
     check_size,
@@ -56,8 +57,7 @@ class Dense(Layer):
         if activation not in (None, *_ACTIVATIONS):
             names = ", ".join(_ACTIVATIONS)
             raise ValueError(f"activation: expected None or one of {names}, got {activation!r}")
-        if not isinstance(bias, bool):
-            raise TypeError(f"bias: expected True or False, got {bias!r}")
+        check_flag(bias, "bias")
         self.activation = activation
         self.dtype = check_dtype(dtype)
         self.seed = check_seed(seed)

@@ -15,6 +15,7 @@ from fastrnn.layers.base import (
     check_choice,
     check_dtype,
     check_entries,
+    check_flag,
     check_input,
     check_probability,
     check_seed,
@@ -79,18 +80,11 @@ class Recurrent(Layer):
             raise ValueError(f"num_layers: expected at most {_MAX_LAYERS}, got {num_layers}")
         if not (isinstance(bias, bool) or bias == "single"):
             raise ValueError(f"bias: expected True, False or 'single', got {bias!r}")
-        for name, flag in (
-            ("batch_first", batch_first),
-            ("bidirectional", bidirectional),
-            ("return_sequences", return_sequences),
-        ):
-            if not isinstance(flag, bool):
-                raise TypeError(f"{name}: expected True or False, got {flag!r}")
         self.bias = bias
-        self.batch_first = batch_first
+        self.batch_first = check_flag(batch_first, "batch_first")
         self.dropout = check_probability(dropout, "dropout")
-        self.bidirectional = bidirectional
-        self.return_sequences = return_sequences
+        self.bidirectional = check_flag(bidirectional, "bidirectional")
+        self.return_sequences = check_flag(return_sequences, "return_sequences")
         self.initializers = {
             name: check_choice(value, choices, name)
             for name, value, choices in (
@@ -448,17 +442,15 @@ class LSTM(Recurrent):
         unit_forget_bias: bool = False,
         **options: Any,
     ) -> None:
-        if not isinstance(unit_forget_bias, bool):
-            raise TypeError(f"unit_forget_bias: expected True or False, got {unit_forget_bias!r}")
         if coupled is not None:
             check_choice(coupled, list(_COUPLED), "coupled")
             self.gates = 3
         self.coupled = coupled
+        self.unit_forget_bias = check_flag(unit_forget_bias, "unit_forget_bias")
         super().__init__(input_size, hidden_size, num_layers, **options)
         if unit_forget_bias and (not self.bias or coupled == "f=1-i"):
             lacking = "bias" if not self.bias else "forget gate"
             raise ValueError(f"unit_forget_bias: expected False where there is no {lacking}")
-        self.unit_forget_bias = unit_forget_bias
         first = 0 if coupled else self.hidden_size
         for _, _, *biases in itertools.chain(*self.weights) if unit_forget_bias else ():
             for value, bias in zip((1, 0), biases, strict=False):
