@@ -28,7 +28,7 @@ core = Extension(
 )
 
 setup(
-    packages=["fastrnn", "fastrnn.layers"],
+    packages=["fastrnn", "fastrnn.layers", "fastrnn.reference"],
     package_data={"fastrnn": ["py.typed", "_core.pxd"]},
     ext_modules=cythonize([core]),
 )

@@ -10,6 +10,7 @@ typedef struct {
     const frnn_cell_info *info;
     double multiply_adds;
     int threads;
+    int with_provider;
     void *bias_sums; // [saved * H]
     char *scratch;   // per thread
     size_t scratch_bytes;
@@ -44,14 +45,17 @@ static void make_plan(const frnn_backward_args *args, int threads, plan *plan, f
         .dc_n = args->dc_n,
         .dh0 = args->dh0,
         .dc0 = args->dc0,
+        .seed = args->seed,
     };
     plan->args = args;
+    plan->with_provider = args->provider && frnn_takes_provider(layer);
     plan->info = pack->kernels->cell[layer->dtype][layer->cell].info;
     frnn_schedule_build(&run->schedule, &args->batch, arena);
-    const int64_t G = plan->info->gates, rows = run->schedule.rows;
+    const int64_t G = plan->info->gates, rows = run->schedule.rows, P = frnn_state_size(layer);
+    const int64_t second = layer->proj_size ? P * H : 0;
     plan->work = (frnn_work){&run->schedule, frnn_ceil_div(H, pack->kernels->lanes[layer->dtype]),
-                             (double)B * G * H * H};
-    plan->multiply_adds = 2.0 * rows * G * H * (I + H);
+                             (double)B * (G * H * P + second)};
+    plan->multiply_adds = 2.0 * rows * (G * H * (I + P) + second);
     plan->threads = frnn_threads_for(plan->multiply_adds, threads);
 
     frnn_tape tape;
@@ -60,16 +64,27 @@ static void make_plan(const frnn_backward_args *args, int threads, plan *plan, f
     run->gates = tape.gates;
     run->h = tape.h;
     run->c = tape.c;
+    run->h_in = tape.h_in;
+    run->second = tape.second;
+    run->new_c = tape.new_c;
+    run->raw_x = tape.raw_x;
+    run->raw_h = tape.raw_h;
+    run->moments = tape.moments;
     run->gates_ld = tape.gates_ld;
     run->state_ld = tape.state_ld;
-    run->dh = frnn_carve(arena, B, (size_t)run->state_ld * item);
-    run->dc = plan->info->has_c ? frnn_carve(arena, B, (size_t)run->state_ld * item) : NULL;
+    run->raw_ld = tape.raw_ld;
+    const size_t state_bytes = (size_t)run->state_ld * item;
+    run->dh = frnn_carve(arena, B, state_bytes);
+    run->dc = plan->info->has_c ? frnn_carve(arena, B, state_bytes) : NULL;
+    run->hidden = layer->layer_norm ? frnn_carve(arena, rows, (size_t)run->raw_ld * item) : NULL;
+    run->output = layer->proj_size ? frnn_carve(arena, rows, state_bytes) : NULL;
+    run->dc_normal = layer->layer_norm && plan->info->has_c ? frnn_carve(arena, rows, state_bytes) : NULL;
     plan->bias_sums = frnn_carve(arena, plan->info->saved * H, item);
-    plan->scratch_bytes = frnn_outer_scratch(layer->dtype, rows, I + H);
+    plan->scratch_bytes = frnn_outer_scratch(layer->dtype, rows, I + P + H);
     plan->scratch = frnn_carve(arena, plan->threads, plan->scratch_bytes);
     plan->panels_bytes = frnn_pack_scratch(pack, FRNN_PACK_BACKWARD);
     plan->panels = frnn_carve(arena, plan->threads, plan->panels_bytes);
-    if (args->provider) {
+    if (plan->with_provider) {
         const int64_t chunk = frnn_min(rows, FRNN_PROVIDER_ROWS);
         plan->gathered = frnn_carve(arena, chunk, (size_t)frnn_max(I, H) * item);
         plan->product = frnn_carve(arena, frnn_max(chunk * I, G * H * frnn_max(I, H)), item);
@@ -90,10 +105,25 @@ frnn_status frnn_backward_workspace(const frnn_backward_args *args, size_t *byte
 
 // --- Rows by address ----------------------------------------------------------------------------
 
-static void gate_rows(const void *context, int64_t begin, int64_t count, const void **rows) {
+// Of some array [rows][ld].
+static void rows_of(const plan *p, const void *array, int64_t ld, int64_t begin, int64_t count,
+                    const void **rows) {
+    const int64_t bytes = ld * (int64_t)frnn_itemsize(p->run.pack->layer.dtype);
+    for (int64_t i = 0; i < count; i++) rows[i] = (const char *)array + (begin + i) * bytes;
+}
+
+// The gradients of W x.
+static const void *input_gates(const plan *p) { return p->run.raw_x ? p->run.raw_x : p->run.gates; }
+static int64_t input_ld(const plan *p) { return p->run.raw_x ? p->run.raw_ld : p->run.gates_ld; }
+static void input_gate_rows(const void *context, int64_t begin, int64_t count, const void **rows) {
     const plan *p = context;
-    const int64_t bytes = p->run.gates_ld * (int64_t)frnn_itemsize(p->run.pack->layer.dtype);
-    for (int64_t i = 0; i < count; i++) rows[i] = (const char *)p->run.gates + (begin + i) * bytes;
+    rows_of(p, input_gates(p), input_ld(p), begin, count, rows);
+}
+
+// What entered the second product.
+static void second_rows(const void *context, int64_t begin, int64_t count, const void **rows) {
+    const plan *p = context;
+    rows_of(p, p->run.second, p->run.state_ld, begin, count, rows);
 }
 
 static void view_rows(const plan *p, const frnn_view *view, int64_t begin, int64_t count, const void **rows) {
@@ -111,13 +141,13 @@ static void dx_rows(const void *context, int64_t begin, int64_t count, const voi
     view_rows(context, &((const plan *)context)->run.dx, begin, count, rows);
 }
 
-// The states that entered each row's step.
+// The states that entered each row's product with R.
 static void h_rows(const void *context, int64_t begin, int64_t count, const void **rows) {
     const plan *p = context;
     const int64_t bytes = p->run.state_ld * (int64_t)frnn_itemsize(p->run.pack->layer.dtype);
     frnn_cursor at = frnn_cursor_at(&p->run.schedule, begin);
     for (int64_t i = 0; i < count; i++, frnn_cursor_next(&p->run.schedule, &at))
-        rows[i] = (const char *)p->run.h + (frnn_state_start(&p->run.schedule, at.step) + at.row) * bytes;
+        rows[i] = (const char *)p->run.h_in + (frnn_state_start(&p->run.schedule, at.step) + at.row) * bytes;
 }
 
 // --- The products -------------------------------------------------------------------------------
@@ -126,37 +156,55 @@ static void h_rows(const void *context, int64_t begin, int64_t count, const void
 // sum of dG. A gate whose gradients are not the same on both sides has two blocks of them.
 static void weight_gradients(const plan *p, int64_t begin, int64_t end, void *scratch) {
     const frnn_layer *layer = &p->run.pack->layer;
-    const int64_t H = layer->hidden_size, item = (int64_t)frnn_itemsize(layer->dtype);
-    const frnn_outer sides[2] = {
-        {x_rows, p, layer->input_size, p->args->provider ? NULL : p->args->dw_ih, layer->input_size},
-        {h_rows, p, H, p->args->provider ? NULL : p->args->dw_hh, H},
+    const int64_t H = layer->hidden_size, P = frnn_state_size(layer), I = layer->input_size;
+    const int64_t item = (int64_t)frnn_itemsize(layer->dtype);
+    void *const *const to = p->args->gradients;
+    void *const dw_ih = p->with_provider ? NULL : to[FRNN_W_IH], *const dw_hh =
+                                                                     p->with_provider ? NULL : to[FRNN_W_HH];
+    // Of layers that are normalised the gradients of W x and R h are not those of the sum.
+    const int norm = layer->layer_norm;
+    const frnn_outer sides[3] = {
+        {x_rows, p, I, norm ? NULL : dw_ih, I},
+        {h_rows, p, P, norm ? NULL : dw_hh, P},
+        {second_rows, p, H, p->info->late < p->info->gates ? dw_hh : NULL, H},
     };
-    char *const sums = p->bias_sums, *const db_ih = p->args->db_ih, *const db_hh = p->args->db_hh;
+    char *const sums = p->bias_sums, *const db_ih = to[FRNN_B_IH], *const db_hh = to[FRNN_B_HH];
     frnn_outer_columns groups[8];
     int count = 0;
     for (int gate = 0, next; gate < p->info->gates; gate = next) {
         next = frnn_hidden_end(p->info, gate);
+        const int hidden_side = gate < p->info->late ? 2 : 4;
+        if (gate < p->info->late) next = (int)frnn_min(next, p->info->late);
         const int64_t first = frnn_max(begin, gate * H), columns = frnn_min(end, next * H) - first;
         if (columns <= 0) continue;
         const int64_t hidden = first + (p->info->hidden_block[gate] - gate) * H;
-        groups[count++] = (frnn_outer_columns){first, columns, first, hidden == first ? 3 : 1};
-        if (hidden != first) groups[count++] = (frnn_outer_columns){hidden, columns, first, 2};
+        groups[count++] = (frnn_outer_columns){first, columns, first, hidden == first ? 1 | hidden_side : 1};
+        if (hidden != first) groups[count++] = (frnn_outer_columns){hidden, columns, first, hidden_side};
     }
-    if (!p->run.schedule.rows) return;
-    frnn_outer_products(p->run.pack->kernels, layer->dtype, p->run.schedule.rows, p->run.gates,
-                        p->run.gates_ld, groups, count, sides, 2, db_ih || db_hh ? sums : NULL, scratch);
+    const frnn_kernels *kernels = p->run.pack->kernels;
+    const int64_t rows = p->run.schedule.rows;
+    if (!rows) return;
+    frnn_outer_products(kernels, layer->dtype, rows, p->run.gates, p->run.gates_ld, groups, count, sides, 3,
+                        db_ih || db_hh ? sums : NULL, scratch);
     for (const frnn_outer_columns *g = groups; g < groups + count; g++) {
         const size_t bytes = (size_t)(g->columns * item);
         if (g->sides & 1 && db_ih) memcpy(db_ih + g->c_row * item, sums + g->first * item, bytes);
-        if (g->sides & 2 && db_hh) memcpy(db_hh + g->c_row * item, sums + g->first * item, bytes);
+        if (g->sides & 6 && db_hh) memcpy(db_hh + g->c_row * item, sums + g->first * item, bytes);
     }
+    if (!norm) return;
+    const frnn_outer_columns mine = {begin, end - begin, begin, 1};
+    const frnn_outer x = {x_rows, p, I, dw_ih, I}, h = {h_rows, p, P, dw_hh, P};
+    frnn_outer_products(kernels, layer->dtype, rows, input_gates(p), input_ld(p), &mine, 1, &x, 1, NULL,
+                        scratch);
+    frnn_outer_products(kernels, layer->dtype, rows, p->run.hidden, p->run.raw_ld, &mine, 1, &h, 1, NULL,
+                        scratch);
 }
 
 static void input_gradient(const plan *p, int64_t begin, int64_t end, void *scratch) {
     const frnn_pack_header *pack = p->run.pack;
     const frnn_matrix w = frnn_pack_matrix(pack, 0, scratch);
-    if (p->args->dx.data && !p->args->provider)
-        frnn_rows_product(pack->kernels, pack->layer.dtype, &w, begin, end, gate_rows, p, dx_rows, p);
+    if (p->args->dx.data && !p->with_provider)
+        frnn_rows_product(pack->kernels, pack->layer.dtype, &w, begin, end, input_gate_rows, p, dx_rows, p);
 }
 
 static void backward_job(void *context, int thread, int threads, frnn_barrier *barrier) {
@@ -164,14 +212,16 @@ static void backward_job(void *context, int thread, int threads, frnn_barrier *b
     const frnn_layer *layer = &p->run.pack->layer;
     const size_t item = frnn_itemsize(layer->dtype);
     const frnn_schedule *schedule = &p->run.schedule;
+    void *const scratch = p->scratch + (size_t)thread * p->scratch_bytes;
     frnn_share share = frnn_share_of(&p->work, thread, threads, barrier);
     share.scratch = p->panels + (size_t)thread * p->panels_bytes;
-    p->run.pack->kernels->cell[layer->dtype][layer->cell].backward(&p->run, &share);
+    p->run.pack->kernels->cell[layer->dtype][layer->cell].backward[frnn_is_variant(layer)](&p->run, &share);
     frnn_barrier_wait(barrier);
 
+    if (frnn_is_variant(layer))
+        frnn_variant_gradients(&p->run, p->args->gradients, thread, threads, barrier, scratch);
     const int64_t GH = p->info->gates * layer->hidden_size;
     frnn_zero_padding(schedule, &p->run.dx, (size_t)layer->input_size * item, item, thread, threads);
-    void *scratch = p->scratch + (size_t)thread * p->scratch_bytes;
     input_gradient(p, schedule->rows * thread / threads, schedule->rows * (thread + 1) / threads,
                    share.scratch);
     weight_gradients(p, GH * thread / threads, GH * (thread + 1) / threads, scratch);
@@ -193,7 +243,7 @@ static frnn_status provider_weights(const plan *p, int hidden, int64_t row, int6
     const frnn_provider *provider = p->args->provider;
     const int64_t H = layer->hidden_size, n = hidden ? H : layer->input_size;
     const int64_t item = (int64_t)frnn_itemsize(layer->dtype);
-    void *const to = hidden ? p->args->dw_hh : p->args->dw_ih;
+    void *const to = p->args->gradients[hidden ? FRNN_W_HH : FRNN_W_IH];
     if (!to) return FRNN_OK;
     const void *rows[FRNN_SUM_BLOCK];
     for (int64_t i = 0; i < count; i += FRNN_SUM_BLOCK) {
@@ -248,12 +298,11 @@ static frnn_status provider_products(const plan *p) {
 // No row had any step: the states' gradients pass through and every sum is empty.
 static void all_empty(const plan *p) {
     const frnn_layer *layer = &p->run.pack->layer;
-    const size_t item = frnn_itemsize(layer->dtype);
-    const size_t GH = (size_t)(p->info->gates * layer->hidden_size);
-    if (p->args->dw_ih) memset(p->args->dw_ih, 0, GH * (size_t)layer->input_size * item);
-    if (p->args->dw_hh) memset(p->args->dw_hh, 0, GH * (size_t)layer->hidden_size * item);
-    if (p->args->db_ih) memset(p->args->db_ih, 0, GH * item);
-    if (p->args->db_hh) memset(p->args->db_hh, 0, GH * item);
+    for (int i = 0; i < FRNN_WEIGHTS; i++) {
+        int64_t shape[2];
+        if (p->args->gradients[i] && frnn_weight_shape(layer, (frnn_weight)i, shape))
+            memset(p->args->gradients[i], 0, (size_t)(shape[0] * shape[1]) * frnn_itemsize(layer->dtype));
+    }
 }
 
 frnn_status frnn_backward_each(const frnn_backward_args *args, void *const *workspaces, int calls) {
@@ -277,7 +326,7 @@ frnn_status frnn_backward_each(const frnn_backward_args *args, void *const *work
         if (plans[i].run.schedule.rows == 0) all_empty(&plans[i]);
     frnn_pool_run_each(backward_job, contexts, wanted, calls, frnn_threads_for(multiply_adds, args->threads));
     for (int i = 0; i < calls; i++) {
-        const frnn_status status = args[i].provider ? provider_products(&plans[i]) : FRNN_OK;
+        const frnn_status status = plans[i].with_provider ? provider_products(&plans[i]) : FRNN_OK;
         if (status != FRNN_OK) return status;
     }
     return FRNN_OK;

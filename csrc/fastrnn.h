@@ -2,7 +2,7 @@
 //
 // Compile csrc/*.c and csrc/kernels/*.c with -O2 -ffp-contract=off -pthread and nothing else, link with -lm.
 //
-// Sizes: I input_size, H hidden_size, G gates (1 RNN, 3 GRU, 4 LSTM), B batch, T time steps.
+// Sizes: I input_size, H hidden_size, P = H or proj_size, G gates (1 RNN, 3 GRU, 4 LSTM), B batch, T time steps.
 // Weights have PyTorch's layout and order of gates. Features are contiguous; strides count elements.
 // All memory is the caller's; nothing here prints, exits or keeps a pointer. What is written must not
 // overlap anything else that is given. Functions may be called from several threads at once, as long as
@@ -34,21 +34,58 @@ typedef enum {
     FRNN_LSTM = 3,
     FRNN_GRU_MINIMAL = 4, // gates z, n: h' = z n + (1 - z) h
     FRNN_LSTM_INPUT = 5,  // coupled gates i, g, o: f = 1 - i
-    FRNN_LSTM_FORGET = 6  // coupled gates f, g, o: i = 1 - f
+    FRNN_LSTM_FORGET = 6, // coupled gates f, g, o: i = 1 - f
+    FRNN_GRU_BEFORE = 7   // the reset before the product: n = tanh(W_n x + b_n + R_n (r h))
 } frnn_cell;
 
-// One layer in one direction.
+// What gates and states pass through.
+typedef enum {
+    FRNN_OWN = 0, // the cell's own: sigmoid for gates, tanh for states (relu for FRNN_RNN_RELU)
+    FRNN_TANH = 1,
+    FRNN_SIGMOID = 2,
+    FRNN_RELU = 3,
+    FRNN_HARD_SIGMOID = 4, // x / 6 + 1/2, limited to [0, 1]
+    FRNN_IDENTITY = 5
+} frnn_function;
+
+// One layer in one direction. The fields after hidden_size are zero for the plain cell.
 typedef struct {
     frnn_cell cell;
     frnn_dtype dtype;
     int64_t input_size;  // I
     int64_t hidden_size; // H
+    int64_t proj_size;   // P of h' = W_hr (o tanh c'), cells with c; 0: none, and P = H
+    frnn_function gate_activation, state_activation;
+    double clip;    // what enters an activation, but for c', is limited to [-clip, clip]; 0: it is not
+    int peephole;   // cells with c; not with layer_norm
+    int layer_norm; // of W x and R h, of c' before it makes h'; not for FRNN_GRU_BEFORE
+    // The part of h' and c' that stays as it was (zoneout), in [0, 1): with a tape as chance has it, by unit,
+    // without one as its mean.
+    double zoneout_h, zoneout_c;
+    double recurrent_dropout; // with a tape, the part of h, in [0, 1), that does not enter the product with R
 } frnn_layer;
+
+// A layer's weights and their gradients, by index: (rows, columns) with rows contiguous.
+typedef enum {
+    FRNN_W_IH = 0, // (G*H, I)
+    FRNN_W_HH = 1, // (G*H, P)
+    FRNN_B_IH = 2, // (G*H); may be NULL for zeros
+    FRNN_B_HH = 3, // (G*H); may be NULL for zeros
+    FRNN_W_HR = 4, // (P, H), with proj_size
+    FRNN_W_CH =
+        5, // (G - 1, H), with peephole: from c to the gates before g (i and f, or the one), from c' to o
+    FRNN_LN_IH = 6, // (G*H), with layer_norm: what W x, normalised, is scaled by
+    FRNN_LN_HH = 7, // (G*H), likewise R h
+    FRNN_LN_C = 8   // (2, H), likewise c', and what is added to it, for cells with c
+} frnn_weight;
+#define FRNN_WEIGHTS 9
 
 int64_t frnn_gates(frnn_cell cell);         // G, or 0 for an unknown cell
 const char *frnn_cell_name(frnn_cell cell); // "rnn_tanh", "gru" and so on, or NULL for an unknown cell
 size_t frnn_itemsize(frnn_dtype dtype);     // bytes, or 0 for an unknown dtype
 const char *frnn_status_text(frnn_status status);
+// The shape of a layer's weight; returns its axes, 1 or 2, or 0 where the layer has none of the kind.
+int frnn_weight_shape(const frnn_layer *layer, frnn_weight weight, int64_t shape[2]);
 
 // --- Packed weights -----------------------------------------------------------------------------
 // A pack holds a copy of the weights in the order in which the kernels of one instruction set read
@@ -60,15 +97,13 @@ typedef enum { FRNN_PACK_FORWARD = 0, FRNN_PACK_BACKWARD = 1, FRNN_PACK_BORROWED
 
 frnn_status frnn_pack_size(const frnn_layer *layer, frnn_pack_kind kind, size_t *bytes);
 frnn_status frnn_pack(const frnn_layer *layer, frnn_pack_kind kind,
-                      const void *w_ih,         // (G*H, I), rows contiguous
-                      const void *w_hh,         // (G*H, H), rows contiguous
-                      const void *b_ih,         // (G*H) or NULL for zeros
-                      const void *b_hh,         // (G*H) or NULL for zeros
-                      void *pack, int threads); // the most to use, 1 or more
+                      const void *const weights[FRNN_WEIGHTS], // by frnn_weight
+                      void *pack, int threads);                // the most to use, 1 or more
 
 // --- Products over all steps --------------------------------------------------------------------
 // X W, dX, dW and dR can be handed to a BLAS: C = op(A) op(B), row-major, C overwritten. op(A) is
-// (m, k), op(B) is (k, n). It is called on the thread that called us. NULL means our own kernels.
+// (m, k), op(B) is (k, n). It is called on the thread that called us. NULL means our own kernels, and so do layers
+// with proj_size or layer_norm and FRNN_GRU_BEFORE.
 
 typedef frnn_status (*frnn_gemm)(void *context, frnn_dtype dtype, int64_t m, int64_t n, int64_t k,
                                  const void *a, int64_t lda, int transpose_a, const void *b, int64_t ldb,
@@ -102,15 +137,16 @@ typedef struct {
     const void *pack; // FRNN_PACK_FORWARD or FRNN_PACK_BORROWED
     frnn_batch batch;
     frnn_view x;                   // (B, T, I), read
-    const void *h0;                // (B, H), or NULL for zeros
+    const void *h0;                // (B, P), or NULL for zeros
     const void *c0;                // (B, H) or NULL for zeros; NULL for cells without c, here and below
-    frnn_view y;                   // (B, T, H), written, zero past a length; data NULL: not wanted
-    void *h_n;                     // (B, H), written, or NULL; may be h0
+    frnn_view y;                   // (B, T, P), written, zero past a length; data NULL: not wanted
+    void *h_n;                     // (B, P), written, or NULL; may be h0
     void *c_n;                     // (B, H), written, or NULL; may be c0
     void *tape;                    // frnn_tape_size bytes, written; NULL for inference
     const frnn_provider *provider; // NULL: native
     const void *w_ih;              // (G*H, I), read only where a provider is given
     int threads;                   // the most to use, 1 or more; frnn_num_threads() is the user's wish
+    uint64_t seed;                 // with a tape: of the masks of zoneout and dropout
 } frnn_forward_args;
 
 // The workspace functions want the arguments as the call gets them.
@@ -127,17 +163,16 @@ typedef struct {
     frnn_batch batch;              // as in the forward call
     frnn_view x;                   // (B, T, I), as in the forward call
     void *tape;                    // of the forward call; overwritten
-    frnn_view dy;                  // (B, T, H), read; data NULL: zeros
-    const void *dh_n;              // (B, H), or NULL for zeros
+    frnn_view dy;                  // (B, T, P), read; data NULL: zeros
+    const void *dh_n;              // (B, P), or NULL for zeros
     const void *dc_n;              // (B, H), or NULL for zeros
     frnn_view dx;                  // (B, T, I), written, zero past a length; data NULL: not wanted
-    void *dh0, *dc0;               // (B, H), written, or NULL
-    void *dw_ih;                   // (G*H, I), written, or NULL
-    void *dw_hh;                   // (G*H, H), written, or NULL
-    void *db_ih, *db_hh;           // (G*H) each, written, or NULL
+    void *dh0, *dc0;               // (B, P) and (B, H), written, or NULL
+    void *gradients[FRNN_WEIGHTS]; // by frnn_weight, written, or NULL
     const frnn_provider *provider; // NULL: native
     const void *w_ih;              // (G*H, I), read only where a provider is given
     int threads;                   // the most to use, 1 or more
+    uint64_t seed;                 // as in the forward call
 } frnn_backward_args;
 
 frnn_status frnn_backward_workspace(const frnn_backward_args *args, size_t *bytes);
@@ -155,9 +190,7 @@ frnn_status frnn_matmul(frnn_dtype dtype, int64_t m, int64_t n, int64_t k, const
                         int transpose_a, const void *b, int64_t ldb, int transpose_b, void *c, int64_t ldc,
                         int threads, void *workspace);
 
-typedef enum { FRNN_TANH = 0, FRNN_SIGMOID = 1 } frnn_function;
-
-// y = f(x) elementwise over n values; x and y may be the same array.
+// y = f(x) elementwise over n values; x and y may be the same array. Not for FRNN_OWN.
 frnn_status frnn_map(frnn_function function, frnn_dtype dtype, int64_t n, const void *x, void *y);
 
 // --- Training -----------------------------------------------------------------------------------

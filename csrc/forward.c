@@ -16,6 +16,11 @@ typedef struct {
     size_t scratch_bytes;
 } plan;
 
+static int with_provider(const frnn_forward_args *args) {
+    const frnn_pack_header *pack = args->pack;
+    return args->provider && frnn_takes_provider(&pack->layer);
+}
+
 static frnn_status check(const frnn_forward_args *args) {
     const frnn_pack_header *pack = args ? frnn_pack_check(args->pack, FRNN_PACK_FORWARD) : NULL;
     if (!pack || !args->x.data || args->threads < 1 || !frnn_aligned(args->tape)) return FRNN_BAD_ARGUMENT;
@@ -43,13 +48,15 @@ static void make_plan(const frnn_forward_args *args, int threads, plan *plan, fr
         .c0 = args->c0,
         .h_n = args->h_n,
         .c_n = args->c_n,
+        .seed = args->seed,
         .training = args->tape != NULL,
-        .projected = args->provider != NULL,
+        .projected = with_provider(args),
     };
     frnn_schedule_build(&run->schedule, &args->batch, arena);
-    const double step_work = (double)B * info->gates * H * H;
+    const int64_t P = frnn_state_size(layer), second = layer->proj_size ? P * H : 0;
+    const double step_work = (double)B * (info->gates * H * P + second);
     plan->work = (frnn_work){&run->schedule, frnn_ceil_div(H, pack->kernels->lanes[layer->dtype]), step_work};
-    plan->multiply_adds = (double)run->schedule.rows * info->gates * H * (I + H);
+    plan->multiply_adds = (double)run->schedule.rows * (info->gates * H * (I + P) + second);
     plan->threads = frnn_threads_for(plan->multiply_adds, threads);
 
     frnn_tape tape;
@@ -57,9 +64,12 @@ static void make_plan(const frnn_forward_args *args, int threads, plan *plan, fr
     frnn_tape_carve(&tape, layer, &run->schedule, &tape_arena);
     run->gates_ld = tape.gates_ld;
     run->state_ld = tape.state_ld;
-    const int64_t gates_bytes = run->gates_ld * (int64_t)item;
+    run->raw_ld = tape.raw_ld;
+    const int norm = layer->layer_norm;
+    const int64_t gates_bytes = (norm ? run->raw_ld : run->gates_ld) * (int64_t)item; // a row of W x
+    const size_t state_bytes = (size_t)run->state_ld * item;
     int64_t gates_rows;
-    if (args->provider) {
+    if (run->projected) {
         run->chunk_steps = frnn_max(1, FRNN_PROVIDER_ROWS / B);
         gates_rows = run->chunk_steps * B;
     } else {
@@ -71,15 +81,26 @@ static void make_plan(const frnn_forward_args *args, int threads, plan *plan, fr
     gates_rows = frnn_min(gates_rows, args->batch.time * B);
     plan->scratch_bytes = frnn_pack_scratch(pack, FRNN_PACK_FORWARD);
     plan->scratch = frnn_carve(arena, plan->threads, plan->scratch_bytes);
-    plan->gathered = args->provider ? frnn_carve(arena, run->chunk_steps * B, (size_t)I * item) : NULL;
+    plan->gathered = run->projected ? frnn_carve(arena, run->chunk_steps * B, (size_t)I * item) : NULL;
     if (run->training) {
         run->gates = tape.gates;
         run->h = tape.h;
         run->c = tape.c;
+        run->h_in = tape.h_in;
+        run->second = tape.second;
+        run->new_c = tape.new_c;
+        run->raw_x = tape.raw_x;
+        run->raw_h = tape.raw_h;
+        run->moments = tape.moments;
     } else {
-        run->gates = frnn_carve(arena, gates_rows, (size_t)gates_bytes);
-        run->h = frnn_carve(arena, 2 * B, (size_t)run->state_ld * item);
-        run->c = info->has_c ? frnn_carve(arena, 2 * B, (size_t)run->state_ld * item) : NULL;
+        void *const x_part = frnn_carve(arena, gates_rows, (size_t)gates_bytes);
+        run->raw_x = norm ? x_part : NULL;
+        run->gates = norm ? frnn_carve(arena, B, (size_t)run->gates_ld * item) : x_part;
+        run->raw_h = norm ? frnn_carve(arena, B, (size_t)run->raw_ld * item) : NULL;
+        run->h = run->h_in = frnn_carve(arena, 2 * B, state_bytes);
+        run->c = info->has_c ? frnn_carve(arena, 2 * B, state_bytes) : NULL;
+        run->second = frnn_has_second(layer) ? frnn_carve(arena, B, state_bytes) : NULL;
+        run->new_c = frnn_keeps_new_c(layer) ? frnn_carve(arena, B, state_bytes) : NULL;
     }
 }
 
@@ -101,7 +122,7 @@ static void forward_job(void *context, int thread, int threads, frnn_barrier *ba
     const frnn_layer *layer = &run->pack->layer;
     frnn_share share = frnn_share_of(&plan->work, thread, threads, barrier);
     share.scratch = plan->scratch + (size_t)thread * plan->scratch_bytes;
-    run->pack->kernels->cell[layer->dtype][layer->cell].forward(run, &share);
+    run->pack->kernels->cell[layer->dtype][layer->cell].forward[frnn_is_variant(layer)](run, &share);
 }
 
 // Rows [begin, end) of a tape: x W through the provider, then the biases.
@@ -137,18 +158,19 @@ static frnn_status project(const frnn_forward_args *args, const plan *plan, int6
 static void finish(const frnn_forward_args *args, const plan *plan) {
     const frnn_schedule *schedule = &plan->run.schedule;
     const frnn_layer *layer = &plan->run.pack->layer;
-    const size_t item = frnn_itemsize(layer->dtype), row_bytes = (size_t)layer->hidden_size * item;
-    frnn_zero_padding(schedule, &args->y, row_bytes, item, 0, 1);
+    const size_t item = frnn_itemsize(layer->dtype);
+    const size_t sizes[2] = {(size_t)frnn_state_size(layer) * item, (size_t)layer->hidden_size * item};
+    frnn_zero_padding(schedule, &args->y, sizes[0], item, 0, 1);
     for (int64_t row = schedule->active[0]; row < schedule->batch; row++) {
-        const size_t at = (size_t)schedule->order[row] * row_bytes;
         const void *const from[2] = {args->h0, args->c0};
         void *const to[2] = {args->h_n, args->c_n};
         for (int i = 0; i < 2; i++) {
+            const size_t at = (size_t)schedule->order[row] * sizes[i];
             if (!to[i]) continue;
             if (from[i])
-                memmove((char *)to[i] + at, (const char *)from[i] + at, row_bytes);
+                memmove((char *)to[i] + at, (const char *)from[i] + at, sizes[i]);
             else
-                memset((char *)to[i] + at, 0, row_bytes);
+                memset((char *)to[i] + at, 0, sizes[i]);
         }
     }
 }
@@ -181,7 +203,7 @@ frnn_status frnn_forward_each(const frnn_forward_args *args, void *const *worksp
         frnn_arena arena = {.base = workspaces[i]};
         make_plan(&args[i], frnn_threads_of(args->threads, i, calls), &plans[i], &arena);
         if (arena.overflow) return FRNN_TOO_LARGE;
-        if (args[i].provider) continue;
+        if (plans[i].run.projected) continue;
         plans[i].run.last_step = plans[i].run.schedule.steps;
         wanted[natives] = plans[i].threads;
         multiply_adds += plans[i].multiply_adds;
@@ -191,7 +213,7 @@ frnn_status frnn_forward_each(const frnn_forward_args *args, void *const *worksp
         frnn_pool_run_each(forward_job, native, wanted, natives,
                            frnn_threads_for(multiply_adds, args->threads));
     for (int i = 0; i < calls; i++) {
-        if (args[i].provider) {
+        if (plans[i].run.projected) {
             const frnn_status status = forward_with_provider(&args[i], &plans[i]);
             if (status != FRNN_OK) return status;
         }

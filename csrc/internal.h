@@ -12,9 +12,11 @@
     X(FRNN_LSTM, lstm) \
     X(FRNN_GRU_MINIMAL, gru_minimal) \
     X(FRNN_LSTM_INPUT, lstm_input) \
-    X(FRNN_LSTM_FORGET, lstm_forget)
+    X(FRNN_LSTM_FORGET, lstm_forget) \
+    X(FRNN_GRU_BEFORE, gru_before)
 #define FRNN_ONE(number, name) +1
 #define FRNN_CELLS (0 FRNN_EACH_CELL(FRNN_ONE))
+#define FRNN_FUNCTIONS 6
 #define FRNN_ALIGN 64
 // Sums over all rows of a batch (dW, dR, db) are made in blocks of this many rows, in order: it is
 // part of their canonical order, so it must not depend on the machine.
@@ -94,17 +96,35 @@ static inline void frnn_cursor_next(const frnn_schedule *s, frnn_cursor *at) {
 }
 
 frnn_status frnn_layer_check(const frnn_layer *layer);
+int frnn_is_variant(const frnn_layer *layer);                    // whether it is more than its plain cell
+int frnn_takes_provider(const frnn_layer *layer);                // whether a provider's products serve it
+static inline int64_t frnn_state_size(const frnn_layer *layer) { // P
+    return layer->proj_size ? layer->proj_size : layer->hidden_size;
+}
 frnn_status frnn_batch_check(const frnn_batch *batch);
 int64_t frnn_batch_rows(const frnn_batch *batch); // sum of the lengths
 // Carves the schedule's arrays; fills them only where the arena has memory.
 void frnn_schedule_build(frnn_schedule *schedule, const frnn_batch *batch, frnn_arena *arena);
 
-// What BPTT keeps, rows padded: activated gates, and the states that enter each step.
+// What BPTT keeps, rows padded: activated gates, and the states that enter each step; what is NULL is for variants
+// that need it.
 typedef struct {
-    void *gates; // [rows][gates_ld]
-    void *h, *c; // [B + rows][state_ld]; c for cells that have one
-    int64_t gates_ld, state_ld;
+    void *gates;         // [rows][gates_ld]
+    void *h, *c;         // [B + rows][state_ld]; c for cells that have one
+    void *h_in;          // as h, what enters the product with R where that is not h; else h
+    void *second;        // [rows][state_ld]: what enters the second product, with W_hr or R of late gates
+    void *new_c;         // [rows][state_ld]: c' before zoneout, where it is wanted for more than h'
+    void *raw_x, *raw_h; // [rows][raw_ld]: W x and R h before their normalisation
+    void *moments;       // [rows][FRNN_MOMENTS]
+    int64_t gates_ld, state_ld, raw_ld;
 } frnn_tape;
+
+void frnn_row_sizes(const frnn_layer *layer, int64_t *gates_ld, int64_t *state_ld, int64_t *raw_ld);
+int frnn_has_second(const frnn_layer *layer);
+int frnn_keeps_new_c(const frnn_layer *layer);
+
+// Of a row's W x, R h and c': mean and 1 / sqrt(variance + 1e-5).
+#define FRNN_MOMENTS 6
 
 void frnn_tape_carve(frnn_tape *tape, const frnn_layer *layer, const frnn_schedule *schedule,
                      frnn_arena *arena);
@@ -129,9 +149,16 @@ void frnn_barrier_wait(frnn_barrier *barrier); // returns when all threads of th
 typedef struct frnn_share {
     int64_t row_begin, row_end;     // of the sorted rows
     int64_t block_begin, block_end; // of lanes units
+    int part, parts;                // of the units
     frnn_barrier *barrier;          // NULL where rows are owned
     void *scratch;                  // for the panels of a borrowed pack
 } frnn_share;
+
+// A thread's part of some blocks.
+static inline void frnn_part_of(const frnn_share *share, int64_t blocks, int64_t *begin, int64_t *end) {
+    *begin = blocks * share->part / share->parts;
+    *end = blocks * (share->part + 1) / share->parts;
+}
 
 // How the loop over time is shared out: `batch` rows or `blocks` of units among threads.
 typedef struct {
@@ -159,7 +186,9 @@ typedef struct {
     // forward: w [blocks][I][G*lanes], r [blocks][H][G*lanes], b_x [G*H], b_h [G*H]
     // backward: w [I blocks][G*H][lanes], r [H blocks][G*H][lanes]
     // borrowed: the biases alone, and the weights as the caller has them
-    size_t w, r, b_x, b_h, bytes;
+    // and, of either kind: hr, W_hr's panels, forward [P blocks][H][lanes], backward [H blocks][P][lanes]; the
+    // others as they are given
+    size_t w, r, b_x, b_h, hr, w_ch, ln_ih, ln_hh, ln_c, bytes;
     const void *w_ih, *w_hh; // NULL unless borrowed
 } frnn_pack_header;
 
@@ -177,7 +206,7 @@ typedef struct {
     void *scratch; // room for FRNN_TILE_BLOCKS blocks of k rows, where n is not in whole blocks
 } frnn_matrix;
 
-// A backward pack's W (G*H, I) or, hidden, R (G*H, H).
+// A backward pack's W (G*H, I) or, hidden, R (G*H, P).
 frnn_matrix frnn_pack_matrix(const frnn_pack_header *pack, int hidden, void *scratch);
 // Bytes of scratch that a thread wants for a forward or backward call with a borrowed pack; 0 for others.
 size_t frnn_pack_scratch(const frnn_pack_header *pack, frnn_pack_kind kind);
@@ -191,7 +220,12 @@ typedef struct {
     void *h_n, *c_n;     // (B, H) or NULL
     void *gates;         // training: [rows][gates_ld]; otherwise [chunk_steps * B][gates_ld]
     void *h, *c;         // training: [B + rows][state_ld]; inference: [2 * B][state_ld]
-    int64_t gates_ld, state_ld;
+    void *h_in;          // as h: what enters the product with R
+    // Of variants, NULL where there are none; rows as in the tape, or in inference those of a step, [B]; but raw_x
+    // stands where gates does, which has a step's rows then.
+    void *second, *new_c, *raw_x, *raw_h, *moments;
+    int64_t gates_ld, state_ld, raw_ld;
+    uint64_t seed;
     int training;
     int projected;                 // x's part is in gates already
     int64_t gates_start;           // training or projected: the tape row at which gates begins
@@ -208,7 +242,14 @@ typedef struct {
     void *gates;             // [rows][gates_ld]: activated gates, overwritten with their gradients
     const void *h, *c;       // [B + rows][state_ld]
     void *dh, *dc;           // [B][state_ld]: the parts of the state's gradient that skip the product
-    int64_t gates_ld, state_ld;
+    // Of variants, NULL where there are none.
+    const void *h_in, *second, *new_c, *raw_h, *moments; // as in the tape
+    void *raw_x;                                         // likewise, overwritten with the gradients of W x
+    void *hidden;    // [rows][raw_ld]: the gradients of R h, before its normalisation
+    void *output;    // [rows][state_ld]: h's gradient, where it is projected
+    void *dc_normal; // [rows][state_ld]: that of c', normalised
+    int64_t gates_ld, state_ld, raw_ld;
+    uint64_t seed;
 } frnn_backward_run;
 
 // A product C (m, n) = A (m, k) B (k, n) as the kernels see it: rows of A and C by address.
@@ -227,9 +268,10 @@ typedef struct {
 } frnn_right_side;
 
 // What a cell file says of its cell: how many values of H a tape keeps per row and step, and which of
-// them holds each gate's gradient on the hidden side (on the input side they are 0..gates-1).
+// them holds each gate's gradient on the hidden side (on the input side they are 0..gates-1). The product
+// of the gates from `late` on is with what the others made of h.
 typedef struct {
-    int gates, saved, has_c;
+    int gates, saved, has_c, late;
     int hidden_block[4];
 } frnn_cell_info;
 
@@ -246,8 +288,8 @@ typedef struct frnn_kernels {
     int lanes[2]; // of a vector, by dtype
     struct {
         const frnn_cell_info *info;
-        void (*forward)(const frnn_forward_run *, const frnn_share *);
-        void (*backward)(const frnn_backward_run *, const frnn_share *);
+        void (*forward[2])(const frnn_forward_run *, const frnn_share *); // plain, variant
+        void (*backward[2])(const frnn_backward_run *, const frnn_share *);
     } cell[2][FRNN_CELLS]; // by dtype
     // rows of C (c[i], n each) from rows of A (a[i]) and B
     void (*product[2])(const frnn_product *, int64_t rows, const void *const *a, void *const *c);
@@ -266,7 +308,13 @@ typedef struct frnn_kernels {
                            int64_t n, void *c, int64_t ldc);
     // sum[i] (+)= sum over k of x[k][i]
     void (*sum_rows[2])(int64_t n, int64_t k, const void *x, int64_t ldx, void *sum, int accumulate);
-    void (*map[2][2])(int64_t n, const void *x, void *y); // by function, dtype
+    // sum[i] (+)= sum over k of x[k][i] (y[k][i] - mean) rate, those two the first values at moments[k], or 0 and 1
+    void (*sum_scaled[2])(int64_t n, int64_t k, const void *x, int64_t ldx, const void *const *y,
+                          const void *const *moments, void *sum, int accumulate);
+    // the gradient of what was normalised, raw (gates * units), in its place, given that of the result times scale
+    void (*normalise_back[2])(int64_t gates, int64_t units, const void *gradient, const void *scale,
+                              const void *moments, void *raw);
+    void (*map[FRNN_FUNCTIONS][2])(int64_t n, const void *x, void *y); // by function, dtype
     // y (rows, n) = weight * softmax(x), where y is wanted; with targets less weight at each row's own, whose
     // -log softmax(x) goes to losses
     void (*softmax[2])(int64_t rows, int64_t n, const void *x, void *y, double weight, const int64_t *targets,
@@ -303,7 +351,7 @@ typedef struct {
 } frnn_outer;
 
 // Columns [first, first + columns) of A, which make the rows of C from c_row on, for the right sides in
-// `sides`: 1 the first, 2 the second, 3 both.
+// `sides`: 1 the first, 2 the second, 4 the third, of up to three.
 typedef struct {
     int64_t first, columns, c_row;
     int sides;
@@ -316,6 +364,11 @@ size_t frnn_outer_scratch(frnn_dtype dtype, int64_t rows, int64_t n);
 void frnn_outer_products(const frnn_kernels *kernels, frnn_dtype dtype, int64_t rows, const void *a,
                          int64_t lda, const frnn_outer_columns *groups, int group_count,
                          const frnn_outer *outers, int count, void *sums, void *scratch);
+
+// Gradients of the weights that only variants have, and, in raw_x, those of a normalised W x (variants.c): a
+// thread's part of a job, which all of them take.
+void frnn_variant_gradients(const frnn_backward_run *run, void *const *gradients, int thread, int threads,
+                            frnn_barrier *barrier, void *scratch);
 
 extern const frnn_kernels frnn_generic_kernels;
 #if defined(__x86_64__)

@@ -13,16 +13,40 @@ void *frnn_carve(frnn_arena *arena, int64_t count, size_t itemsize) {
     return piece;
 }
 
+void frnn_row_sizes(const frnn_layer *layer, int64_t *gates_ld, int64_t *state_ld, int64_t *raw_ld) {
+    const frnn_cell_info *info = frnn_generic_kernels.cell[layer->dtype][layer->cell].info;
+    *gates_ld = frnn_padded(info->saved * layer->hidden_size);
+    *state_ld = frnn_padded(layer->hidden_size);
+    *raw_ld = frnn_padded(info->gates * layer->hidden_size);
+}
+
+int frnn_has_second(const frnn_layer *layer) {
+    const frnn_cell_info *info = frnn_generic_kernels.cell[layer->dtype][layer->cell].info;
+    return layer->proj_size || info->late < info->gates;
+}
+
+int frnn_keeps_new_c(const frnn_layer *layer) {
+    const int has_c = frnn_generic_kernels.cell[layer->dtype][layer->cell].info->has_c;
+    return has_c && (layer->peephole || layer->layer_norm);
+}
+
 void frnn_tape_carve(frnn_tape *tape, const frnn_layer *layer, const frnn_schedule *schedule,
                      frnn_arena *arena) {
     const frnn_cell_info *info = frnn_generic_kernels.cell[layer->dtype][layer->cell].info;
     const size_t item = frnn_itemsize(layer->dtype);
     const int64_t rows = schedule->rows, states = schedule->rows + schedule->batch;
-    tape->gates_ld = frnn_padded(info->saved * layer->hidden_size);
-    tape->state_ld = frnn_padded(layer->hidden_size);
+    frnn_row_sizes(layer, &tape->gates_ld, &tape->state_ld, &tape->raw_ld);
+    const size_t state = (size_t)tape->state_ld * item, raw = (size_t)tape->raw_ld * item;
+    const int norm = layer->layer_norm;
     tape->gates = frnn_carve(arena, rows, (size_t)tape->gates_ld * item);
-    tape->h = frnn_carve(arena, states, (size_t)tape->state_ld * item);
-    tape->c = info->has_c ? frnn_carve(arena, states, (size_t)tape->state_ld * item) : NULL;
+    tape->h = frnn_carve(arena, states, state);
+    tape->c = info->has_c ? frnn_carve(arena, states, state) : NULL;
+    tape->h_in = layer->recurrent_dropout > 0 ? frnn_carve(arena, states, state) : tape->h;
+    tape->second = frnn_has_second(layer) ? frnn_carve(arena, rows, state) : NULL;
+    tape->new_c = frnn_keeps_new_c(layer) ? frnn_carve(arena, rows, state) : NULL;
+    tape->raw_x = norm ? frnn_carve(arena, rows, raw) : NULL;
+    tape->raw_h = norm ? frnn_carve(arena, rows, raw) : NULL;
+    tape->moments = norm ? frnn_carve(arena, rows, FRNN_MOMENTS * item) : NULL;
 }
 
 frnn_status frnn_tape_size(const frnn_layer *layer, const frnn_batch *batch, size_t *bytes) {

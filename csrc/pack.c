@@ -7,6 +7,23 @@
 // Moving a value through the caches takes as long as some multiply-adds.
 #define VALUE_WORK 2
 
+// Weights that are copied as they are given, and where their offset stands in the header.
+static const struct {
+    frnn_weight weight;
+    size_t offset;
+} copied[] = {
+    {FRNN_W_CH, offsetof(frnn_pack_header, w_ch)},
+    {FRNN_LN_IH, offsetof(frnn_pack_header, ln_ih)},
+    {FRNN_LN_HH, offsetof(frnn_pack_header, ln_hh)},
+    {FRNN_LN_C, offsetof(frnn_pack_header, ln_c)},
+};
+#define COUNT(array) (sizeof(array) / sizeof *(array))
+static size_t *offset_of(frnn_pack_header *header, size_t i) {
+    return (size_t *)((char *)header + copied[i].offset);
+}
+
+static int64_t whole_vectors(int64_t n) { return (n + 15) / 16 * 16; }
+
 // Sizes fit any kernels' lanes: another instruction set may be chosen between size and pack.
 static frnn_status layout(const frnn_layer *layer, frnn_pack_kind kind, frnn_pack_header *header) {
     const frnn_status status = frnn_layer_check(layer);
@@ -15,21 +32,30 @@ static frnn_status layout(const frnn_layer *layer, frnn_pack_kind kind, frnn_pac
     const int copies = kind != FRNN_PACK_BORROWED, biases = kind != FRNN_PACK_BACKWARD;
     const frnn_kernels *kernels = frnn_active_kernels();
     const int64_t G = frnn_gates(layer->cell), I = layer->input_size, H = layer->hidden_size;
+    const int64_t P = frnn_state_size(layer);
     const size_t item = frnn_itemsize(layer->dtype);
-    const int64_t h_padded = (H + 15) / 16 * 16, i_padded = (I + 15) / 16 * 16;
-    const int64_t k = kind == FRNN_PACK_FORWARD ? I : H, n = kind == FRNN_PACK_FORWARD ? h_padded : i_padded;
+    const int forward = kind == FRNN_PACK_FORWARD;
+    if (layer->proj_size && !copies) return FRNN_BAD_ARGUMENT;
 
     *header = (frnn_pack_header){.magic = PACK_MAGIC, .layer = *layer, .kind = kind, .kernels = kernels};
     frnn_arena arena = {0};
     frnn_carve(&arena, 1, sizeof *header);
     header->w = arena.used;
-    frnn_carve(&arena, copies ? G * k : 0, (size_t)n * item);
+    frnn_carve(&arena, copies ? G * (forward ? I : H) : 0, (size_t)whole_vectors(forward ? H : I) * item);
     header->r = arena.used;
-    frnn_carve(&arena, copies ? G * H : 0, (size_t)h_padded * item);
+    frnn_carve(&arena, copies ? G * (forward ? P : H) : 0, (size_t)whole_vectors(forward ? H : P) * item);
     header->b_x = arena.used;
     frnn_carve(&arena, biases ? G * H : 0, item);
     header->b_h = arena.used;
     frnn_carve(&arena, biases ? G * H : 0, item);
+    header->hr = arena.used;
+    frnn_carve(&arena, layer->proj_size ? (forward ? H : P) : 0,
+               (size_t)whole_vectors(forward ? P : H) * item);
+    for (size_t i = 0; i < COUNT(copied); i++) {
+        int64_t shape[2];
+        *offset_of(header, i) = arena.used;
+        if (frnn_weight_shape(layer, copied[i].weight, shape)) frnn_carve(&arena, shape[0] * shape[1], item);
+    }
     header->bytes = arena.used;
     return arena.overflow ? FRNN_TOO_LARGE : FRNN_OK;
 }
@@ -72,7 +98,7 @@ frnn_status frnn_pack_size(const frnn_layer *layer, frnn_pack_kind kind, size_t 
 
 typedef struct {
     const frnn_pack_header *header;
-    const void *w_ih, *w_hh, *b_ih, *b_hh;
+    const void *const *weights;
     char *pack;
 } packing;
 
@@ -81,9 +107,9 @@ static void pack_biases(const packing *p) {
     const frnn_cell_info *info = p->header->kernels->cell[layer->dtype][layer->cell].info;
     void *const b_x = p->pack + p->header->b_x, *const b_h = p->pack + p->header->b_h;
     if (layer->dtype == FRNN_F32)
-        pack_bias_f32(info, layer->hidden_size, p->b_ih, p->b_hh, b_x, b_h);
+        pack_bias_f32(info, layer->hidden_size, p->weights[FRNN_B_IH], p->weights[FRNN_B_HH], b_x, b_h);
     else
-        pack_bias_f64(info, layer->hidden_size, p->b_ih, p->b_hh, b_x, b_h);
+        pack_bias_f64(info, layer->hidden_size, p->weights[FRNN_B_IH], p->weights[FRNN_B_HH], b_x, b_h);
 }
 
 static void pack_job(void *context, int thread, int threads, frnn_barrier *barrier) {
@@ -93,30 +119,50 @@ static void pack_job(void *context, int thread, int threads, frnn_barrier *barri
     const frnn_layer *layer = &p->header->layer;
     const frnn_dtype dtype = layer->dtype;
     const int64_t I = layer->input_size, H = layer->hidden_size, G = frnn_gates(layer->cell);
+    const int64_t P = frnn_state_size(layer), lanes = kernels->lanes[dtype];
+    const void *const w_ih = p->weights[FRNN_W_IH], *const w_hh = p->weights[FRNN_W_HH];
+    const void *const w_hr = p->weights[FRNN_W_HR];
     char *const w = p->pack + p->header->w, *const r = p->pack + p->header->r;
-    const int64_t all =
-        p->header->kind == FRNN_PACK_FORWARD ? frnn_ceil_div(H, kernels->lanes[dtype]) : G * H;
+    char *const hr = layer->proj_size && thread == 0 ? p->pack + p->header->hr : NULL;
+    const int64_t all = p->header->kind == FRNN_PACK_FORWARD ? frnn_ceil_div(H, lanes) : G * H;
     const int64_t begin = all * thread / threads, end = all * (thread + 1) / threads;
     if (p->header->kind == FRNN_PACK_FORWARD) {
-        const int64_t first =
-            begin * G * kernels->lanes[dtype] * (int64_t)frnn_itemsize(dtype); // per row of k
-        kernels->pack_columns[dtype](G, H, I, p->w_ih, I, w + first * I, begin, end);
-        kernels->pack_columns[dtype](G, H, H, p->w_hh, H, r + first * H, begin, end);
+        const int64_t first = begin * G * lanes * (int64_t)frnn_itemsize(dtype); // per row of k
+        kernels->pack_columns[dtype](G, H, I, w_ih, I, w + first * I, begin, end);
+        kernels->pack_columns[dtype](G, H, P, w_hh, P, r + first * P, begin, end);
+        if (hr) kernels->pack_columns[dtype](1, P, H, w_hr, H, hr, 0, frnn_ceil_div(P, lanes));
     } else {
-        frnn_pack_rows(kernels, dtype, I, all, p->w_ih, I, w, begin, end);
-        frnn_pack_rows(kernels, dtype, H, all, p->w_hh, H, r, begin, end);
+        frnn_pack_rows(kernels, dtype, I, all, w_ih, I, w, begin, end);
+        frnn_pack_rows(kernels, dtype, P, all, w_hh, P, r, begin, end);
+        if (hr) frnn_pack_rows(kernels, dtype, H, P, w_hr, H, hr, 0, P);
     }
 }
 
-frnn_status frnn_pack(const frnn_layer *layer, frnn_pack_kind kind, const void *w_ih, const void *w_hh,
-                      const void *b_ih, const void *b_hh, void *pack, int threads) {
+static int has_all_weights(const frnn_layer *layer, const void *const *weights) {
+    int64_t shape[2];
+    for (int i = 0; i < FRNN_WEIGHTS; i++)
+        if (!weights[i] && i != FRNN_B_IH && i != FRNN_B_HH
+            && frnn_weight_shape(layer, (frnn_weight)i, shape))
+            return 0;
+    return 1;
+}
+
+frnn_status frnn_pack(const frnn_layer *layer, frnn_pack_kind kind, const void *const weights[FRNN_WEIGHTS],
+                      void *pack, int threads) {
     frnn_pack_header header;
     const frnn_status status = layout(layer, kind, &header);
     if (status != FRNN_OK) return status;
-    if (!w_ih || !w_hh || !pack || !frnn_aligned(pack) || threads < 1) return FRNN_BAD_ARGUMENT;
-    if (kind == FRNN_PACK_BORROWED) header.w_ih = w_ih, header.w_hh = w_hh;
+    if (!weights || !pack || !frnn_aligned(pack) || threads < 1) return FRNN_BAD_ARGUMENT;
+    if (!has_all_weights(layer, weights)) return FRNN_BAD_ARGUMENT;
+    if (kind == FRNN_PACK_BORROWED) header.w_ih = weights[FRNN_W_IH], header.w_hh = weights[FRNN_W_HH];
     memcpy(pack, &header, sizeof header);
-    packing job = {&header, w_ih, w_hh, b_ih, b_hh, pack};
+    for (size_t i = 0; i < COUNT(copied); i++) {
+        int64_t shape[2];
+        if (frnn_weight_shape(layer, copied[i].weight, shape))
+            memcpy((char *)pack + *offset_of(&header, i), weights[copied[i].weight],
+                   (size_t)(shape[0] * shape[1]) * frnn_itemsize(layer->dtype));
+    }
+    packing job = {&header, weights, pack};
     if (kind != FRNN_PACK_BACKWARD) pack_biases(&job);
     if (kind == FRNN_PACK_BORROWED) return FRNN_OK;
     const double values = (double)header.bytes / (double)frnn_itemsize(layer->dtype);
@@ -133,7 +179,7 @@ const frnn_pack_header *frnn_pack_check(const void *pack, frnn_pack_kind kind) {
 frnn_matrix frnn_pack_matrix(const frnn_pack_header *pack, int hidden, void *scratch) {
     const frnn_layer *layer = &pack->layer;
     return (frnn_matrix){
-        .n = hidden ? layer->hidden_size : layer->input_size,
+        .n = hidden ? frnn_state_size(layer) : layer->input_size,
         .k = frnn_gates(layer->cell) * layer->hidden_size,
         .panels = pack->w_ih ? NULL : (const char *)pack + (hidden ? pack->r : pack->w),
         .rows = hidden ? pack->w_hh : pack->w_ih,

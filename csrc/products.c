@@ -26,7 +26,7 @@ void frnn_rows_product(const frnn_kernels *kernels, frnn_dtype dtype, const frnn
 }
 
 size_t frnn_outer_scratch(frnn_dtype dtype, int64_t rows, int64_t n) {
-    const int64_t columns = frnn_min(n + 32, OUTER_COLUMNS); // each side's blocks are whole
+    const int64_t columns = frnn_min(n + 48, OUTER_COLUMNS); // each side's blocks are whole
     return (size_t)(frnn_min(rows, FRNN_SUM_BLOCK) * (columns + FRNN_OUTER_ROWS)) * frnn_itemsize(dtype);
 }
 
@@ -41,7 +41,7 @@ static void outer_groups(const frnn_kernels *kernels, frnn_dtype dtype, int64_t 
                          int count, char *sums, void *scratch, int accumulate) {
     const int64_t item = (int64_t)frnn_itemsize(dtype);
     for (const frnn_outer_columns *g = groups; g < groups + group_count; g++) {
-        frnn_right_side right[2];
+        frnn_right_side right[3];
         int sides = 0;
         for (int i = 0; i < count; i++) {
             if (!(g->sides >> parts[i].side & 1)) continue;
@@ -89,7 +89,7 @@ void frnn_outer_products(const frnn_kernels *kernels, frnn_dtype dtype, int64_t 
         const int64_t k = frnn_min(FRNN_SUM_BLOCK, rows - row);
         const char *const a_block = (const char *)a + row * lda * item;
         // As many columns of the right sides at a time as stay in a cache.
-        outer_part parts[2];
+        outer_part parts[3];
         int waiting = 0, summed = !sums;
         char *panels = packed;
         int64_t room = OUTER_COLUMNS;

@@ -29,11 +29,12 @@ int frnn_by_rows(const frnn_work *work, int threads) {
 
 frnn_share frnn_share_of(const frnn_work *work, int thread, int threads, frnn_barrier *barrier) {
     const frnn_schedule *schedule = work->schedule;
-    frnn_share share = {0, schedule->batch, 0, work->blocks, NULL, NULL};
+    frnn_share share = {0, schedule->batch, 0, work->blocks, 0, 1, NULL, NULL};
     if (threads == 1) return share;
     if (!frnn_by_rows(work, threads)) {
-        share.block_begin = work->blocks * thread / threads;
-        share.block_end = work->blocks * (thread + 1) / threads;
+        share.part = thread;
+        share.parts = threads;
+        frnn_part_of(&share, work->blocks, &share.block_begin, &share.block_end);
         share.barrier = barrier;
         return share;
     }

@@ -3,11 +3,11 @@
 __version__ = "0.1.0"
 
 from fastrnn.config import get_num_threads, set_num_threads, show_config
+from fastrnn.layers.cells import GRU, LSTM, RNN
 from fastrnn.layers.dense import Dense
 from fastrnn.layers.dropout import Dropout
 from fastrnn.layers.embedding import Embedding
 from fastrnn.layers.ragged import pack, unpack
-from fastrnn.layers.recurrent import GRU, LSTM, RNN
 from fastrnn.losses import (
     BinaryCrossentropy,
     CategoricalCrossentropy,

@@ -1,5 +1,5 @@
 # csrc/fastrnn.h, as _core.pyx sees it.
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
 
 cdef extern from "fastrnn.h" nogil:
     ctypedef enum frnn_status:
@@ -18,13 +18,31 @@ cdef extern from "fastrnn.h" nogil:
         FRNN_PACK_BACKWARD
         FRNN_PACK_BORROWED
     ctypedef enum frnn_function:
+        FRNN_OWN
         FRNN_TANH
         FRNN_SIGMOID
+        FRNN_RELU
+        FRNN_HARD_SIGMOID
+        FRNN_IDENTITY
     ctypedef struct frnn_layer:
         frnn_cell cell
         frnn_dtype dtype
         int64_t input_size
         int64_t hidden_size
+        int64_t proj_size
+        frnn_function gate_activation
+        frnn_function state_activation
+        double clip
+        int peephole
+        int layer_norm
+        double zoneout_h
+        double zoneout_c
+        double recurrent_dropout
+    ctypedef enum frnn_weight:
+        FRNN_W_IH
+        FRNN_B_HH
+    enum:
+        FRNN_WEIGHTS = 9
     ctypedef struct frnn_view:
         void *data
         int64_t batch_stride
@@ -53,6 +71,7 @@ cdef extern from "fastrnn.h" nogil:
         const frnn_provider *provider
         const void *w_ih
         int threads
+        uint64_t seed
     ctypedef struct frnn_backward_args:
         const void *pack
         frnn_batch batch
@@ -64,21 +83,20 @@ cdef extern from "fastrnn.h" nogil:
         frnn_view dx
         void *dh0
         void *dc0
-        void *dw_ih
-        void *dw_hh
-        void *db_ih
-        void *db_hh
+        void *gradients[FRNN_WEIGHTS]
         const frnn_provider *provider
         const void *w_ih
         int threads
+        uint64_t seed
 
     const char *frnn_cell_name(frnn_cell cell)
     int64_t frnn_gates(frnn_cell cell)
     size_t frnn_itemsize(frnn_dtype dtype)
     const char *frnn_status_text(frnn_status status)
     frnn_status frnn_pack_size(const frnn_layer *, frnn_pack_kind, size_t *bytes)
-    frnn_status frnn_pack(const frnn_layer *, frnn_pack_kind, const void *w_ih, const void *w_hh,
-                          const void *b_ih, const void *b_hh, void *pack, int threads)
+    int frnn_weight_shape(const frnn_layer *, frnn_weight, int64_t *shape)
+    frnn_status frnn_pack(const frnn_layer *, frnn_pack_kind, const void *const *weights, void *pack,
+                          int threads)
     frnn_status frnn_tape_size(const frnn_layer *, const frnn_batch *, size_t *bytes)
     frnn_status frnn_forward_workspace(const frnn_forward_args *, size_t *bytes)
     frnn_status frnn_forward_each(const frnn_forward_args *, void *const *workspaces, int calls)

@@ -7,14 +7,33 @@ CELLS: dict[str, int]
 ISAS: tuple[str, ...]
 _Floats = NDArray[np.floating[Any]]
 
-class Pack:
+WEIGHTS: tuple[str, ...]
+
+class Layer:
     def __init__(
         self,
         cell: str,
-        w_ih: _Floats,
-        w_hh: _Floats,
-        b_ih: _Floats | None,
-        b_hh: _Floats | None,
+        input_size: int,
+        hidden_size: int,
+        double: bool,
+        *,
+        proj_size: int = 0,
+        gate_activation: str | None = None,
+        state_activation: str | None = None,
+        clip: float | None = None,
+        peephole: bool = False,
+        layer_norm: bool = False,
+        zoneout_h: float = 0,
+        zoneout_c: float = 0,
+        recurrent_dropout: float = 0,
+    ) -> None: ...
+    def shapes(self) -> dict[str, tuple[int, ...]]: ...
+
+class Pack:
+    def __init__(
+        self,
+        layer: Layer,
+        weights: tuple[_Floats | None, ...],
         backward: bool,
         numpy_gemm: bool,
         gemm: object = None,
@@ -39,6 +58,7 @@ def forward(
     h_n: _Floats | None,
     c_n: _Floats | None,
     training: bool,
+    seed: int = 0,
 ) -> Tape | None: ...
 def backward(
     tape: Tape,

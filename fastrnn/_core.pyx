@@ -6,7 +6,7 @@ Its parts are in seam/, each included below.
 
 cimport cython
 cimport numpy as cnp
-from libc.stdint cimport int64_t, uintptr_t
+from libc.stdint cimport int64_t, uint64_t, uintptr_t
 from libc.stdlib cimport free, malloc
 
 import numpy as np

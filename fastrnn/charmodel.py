@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from fastrnn import models, serialization, training
 from fastrnn.data import Ids, Stream, Vocabulary
+from fastrnn.layers.cells import GRU, LSTM, RNN
 from fastrnn.layers.dense import Dense
 from fastrnn.layers.dropout import Dropout
 from fastrnn.layers.embedding import Embedding
-from fastrnn.layers.recurrent import GRU, LSTM, RNN
 from fastrnn.losses import SparseCategoricalCrossentropy
 from fastrnn.models import Sequential
 from fastrnn.optimizers import Optimizer

@@ -24,7 +24,7 @@ from fastrnn import reference
 from fastrnn.charmodel import LOSS, CharModel
 from fastrnn.data import Examples, Stream, Vocabulary
 from fastrnn.layers.base import Layer
-from fastrnn.layers.recurrent import LSTM
+from fastrnn.layers.cells import LSTM
 from fastrnn.models import Sequential
 from fastrnn.optimizers import Adam
 from fastrnn.parameter import Array

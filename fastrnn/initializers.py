@@ -37,6 +37,14 @@ def identity(shape: Shape, dtype: np.dtype) -> Array:
     return np.tile(np.eye(columns, dtype=dtype), (rows // columns, 1))
 
 
+def normalisation(shape: Shape, dtype: np.dtype) -> Array:
+    """Ones, of (2, columns) with zeros in the second row: what leaves normalised values alone."""
+    values = np.ones(shape, dtype)
+    if len(shape) == 2:
+        values[1] = 0
+    return values
+
+
 def named(
     name: str, shape: Shape, bound: float, dtype: np.dtype, rng: np.random.Generator
 ) -> Array:

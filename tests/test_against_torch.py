@@ -16,19 +16,22 @@ KINDS = ["RNN", "GRU", "LSTM"]
 BOUND = {"float32": 2e-5, "float64": 1e-11}
 
 
+@pytest.mark.filterwarnings("ignore:LSTM with projections")
 @pytest.mark.parametrize("gemm", config.GEMMS)
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("kind", KINDS)
 def test_outputs_states_and_gradients(kind: str, seed: int, gemm: str, dtype: np.dtype) -> None:
     torch = pytest.importorskip("torch")
     rng = np.random.default_rng([seed, KINDS.index(kind)])
     inputs, hidden = rng.integers(1, 60, 2).tolist()
     batch, time, layers = rng.integers(1, 30), rng.integers(1, 12), int(rng.integers(1, 4))
-    options = {
+    options: dict[str, Any] = {
         "bidirectional": bool(rng.integers(2)),
         "bias": bool(rng.integers(2)),
         "batch_first": bool(rng.integers(2)),
     }
+    if kind == "LSTM" and hidden > 1 and rng.integers(2):
+        options["proj_size"] = int(rng.integers(1, hidden))
     torch.manual_seed(seed)
     theirs = getattr(torch.nn, kind)(inputs, hidden, layers, **options)
     theirs = theirs.to(getattr(torch, dtype.name))
@@ -37,7 +40,7 @@ def test_outputs_states_and_gradients(kind: str, seed: int, gemm: str, dtype: np
 
     shape = (batch, time, inputs) if options["batch_first"] else (time, batch, inputs)
     x = rng.standard_normal(shape).astype(dtype)
-    state = tuple(rng.standard_normal(ours.state_shape(batch)).astype(dtype) for _ in range(2))
+    state = tuple(rng.standard_normal(s).astype(dtype) for s in ours.state_shapes(batch))
     lengths = rng.integers(1, time + 1, batch) if seed % 2 else None
 
     x_ = torch.tensor(x, requires_grad=True)

@@ -9,9 +9,9 @@ import pytest
 
 from fastrnn.charmodel import BITS, CELLS, LOSS, CharModel
 from fastrnn.data import Stream, Vocabulary
+from fastrnn.layers.cells import LSTM
 from fastrnn.layers.dropout import Dropout
 from fastrnn.layers.embedding import Embedding
-from fastrnn.layers.recurrent import LSTM
 from fastrnn.models import Sequential
 from fastrnn.optimizers import Adam
 

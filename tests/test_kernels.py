@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from variants import Config
 
 import fastrnn as fr
 from fastrnn import _core, reference
+from fastrnn.reference.stack import KINDS
 
 # B, T, I, H: one of everything, odd sizes, tails of every vector length, more than one sum block.
 SIZES = [
@@ -21,6 +23,7 @@ SIZES = [
     (1, 9, 20, 130),
     (40, 8, 33, 24),
 ]
+PLAIN = [Config(cell) for cell in reference.CELLS]
 BOUND = {"float32": 3e-6, "float64": 1e-14}
 
 
@@ -28,7 +31,7 @@ BOUND = {"float32": 3e-6, "float64": 1e-14}
 class Case:
     """Inputs of a layer, and what a run gives, by name."""
 
-    cell: str
+    config: Config
     given: dict[str, Any]
     lengths: Any
     reverse: bool
@@ -36,7 +39,7 @@ class Case:
 
 def make_case(
     rng: np.random.Generator,
-    cell: str,
+    config: Config,
     dtype: np.dtype,
     size: tuple[int, int, int, int],
     ragged: bool = False,
@@ -45,74 +48,83 @@ def make_case(
     state: bool = True,
 ) -> Case:
     B, T, I, H = size
-    rows = reference.CELLS[cell].gates * H
+    P = config.projection or H
 
     def normal(*shape: int) -> Any:
         return rng.standard_normal(shape).astype(dtype)
 
-    lstm = reference.CELLS[cell].states == 2
     given = {
         "x": normal(B, T, I),
-        "h0": normal(B, H) if state else None,
-        "c0": normal(B, H) if state and lstm else None,
-        "w_ih": normal(rows, I) / np.sqrt(I).astype(dtype),
-        "w_hh": normal(rows, H) / np.sqrt(H).astype(dtype),
-        "b_ih": normal(rows) if bias else None,
-        "b_hh": normal(rows) if bias else None,
-        "dy": normal(B, T, H),
-        "dh_n": normal(B, H) if state else None,
-        "dc_n": normal(B, H) if state and lstm else None,
+        "h0": normal(B, P) if state else None,
+        "c0": normal(B, H) if state and config.has_c else None,
+        **config.weights(I, H, dtype, rng),
+        "dy": normal(B, T, P),
+        "dh_n": normal(B, P) if state else None,
+        "dc_n": normal(B, H) if state and config.has_c else None,
     }
+    if not bias:
+        given["b_ih"] = given["b_hh"] = None
     lengths = rng.integers(0, T + 1, B) if ragged else None
-    return Case(cell, given, lengths, reverse)
+    return Case(config, given, lengths, reverse)
 
 
 def by_reference(case: Case) -> dict[str, Any]:
     g = case.given
     y, h_n, c_n, tape = reference.forward(
-        case.cell, g["x"], g["h0"], g["c0"], g["w_ih"], g["w_hh"], g["b_ih"], g["b_hh"],
-        case.lengths, case.reverse,
+        case.config.cell, g["x"], g["h0"], g["c0"], lengths=case.lengths, reverse=case.reverse,
+        variant=case.config.variant, **{kind: g.get(kind) for kind in KINDS},
     )  # fmt: skip
+    if not case.config.variant.training:
+        return {"y": y, "h_n": h_n, "c_n": c_n}
     grads = reference.backward(tape, g["dy"], g["dh_n"], g["dc_n"])
     return {"y": y, "h_n": h_n, "c_n": c_n, **grads}
 
 
-def by_kernels(case: Case, gemm: str = "native", training: bool = True) -> dict[str, Any]:
+def pack_of(case: Case, training: bool, gemm: str = "native") -> _core.Pack:
+    g, config, variant = case.given, case.config, case.config.variant
+    layer = _core.Layer(
+        config.cell, g["w_ih"].shape[1], len(g["w_ih"]) // reference.CELLS[config.cell].gates,
+        g["x"].dtype == np.float64, proj_size=config.projection,
+        gate_activation=variant.gate_activation if variant.gate_activation != "sigmoid" else None,
+        state_activation=variant.state_activation, clip=variant.clip, peephole=config.peephole,
+        layer_norm=config.layer_norm, zoneout_h=variant.zoneout_h, zoneout_c=variant.zoneout_c,
+        recurrent_dropout=variant.recurrent_dropout,
+    )  # fmt: skip
+    return _core.Pack(layer, tuple(g.get(kind) for kind in KINDS), training, gemm == "numpy")
+
+
+def by_kernels(
+    case: Case, gemm: str = "native", training: bool = True, forward_only: bool = False
+) -> dict[str, Any]:
     """Outputs are filled with NaN before, so that what is not written shows."""
-    g = case.given
+    g, config = case.given, case.config
     B, T, _ = g["x"].shape
-    H, dtype = g["w_hh"].shape[1], g["x"].dtype
+    H, dtype = len(g["w_ih"]) // reference.CELLS[config.cell].gates, g["x"].dtype
+    P = config.projection or H
 
     def empty(*shape: int) -> Any:
         return np.full(shape, np.nan, dtype)
 
-    lstm = reference.CELLS[case.cell].states == 2
-    pack = _core.Pack(
-        case.cell, g["w_ih"], g["w_hh"], g["b_ih"], g["b_hh"], training, gemm == "numpy"
-    )
+    pack = pack_of(case, training, gemm)
     lengths = None if case.lengths is None else case.lengths.astype(np.int64)
-    out = {"y": empty(B, T, H), "h_n": empty(B, H), "c_n": empty(B, H) if lstm else None}
+    out = {"y": empty(B, T, P), "h_n": empty(B, P), "c_n": empty(B, H) if config.has_c else None}
     tape = _core.forward(
         (pack,), 0, 1, g["x"], lengths, case.reverse, True, one_layer(g["h0"]), one_layer(g["c0"]),
-        out["y"], one_layer(out["h_n"]), one_layer(out["c_n"]), training,
+        out["y"], one_layer(out["h_n"]), one_layer(out["c_n"]), training, config.variant.seed,
     )  # fmt: skip
-    if not training:
+    if not training or forward_only:
         return out
     assert tape is not None
-    biased = g["b_ih"] is not None
+    weights = [None if g.get(kind) is None else empty(*g[kind].shape) for kind in KINDS]
     grads = {
         "dx": empty(*g["x"].shape),
-        "dh0": empty(B, H),
-        "dc0": empty(B, H) if lstm else None,
-        "dw_ih": empty(*g["w_ih"].shape),
-        "dw_hh": empty(*g["w_hh"].shape),
-        "db_ih": empty(len(g["w_ih"])) if biased else None,
-        "db_hh": empty(len(g["w_ih"])) if biased else None,
+        "dh0": empty(B, P),
+        "dc0": empty(B, H) if config.has_c else None,
+        **{"d" + kind: weight for kind, weight in zip(KINDS, weights, strict=True)},
     }
     _core.backward(
         tape, 0, 1, g["dy"], one_layer(g["dh_n"]), one_layer(g["dc_n"]), (grads["dx"],),
-        one_layer(grads["dh0"]), one_layer(grads["dc0"]),
-        ((grads["dw_ih"], grads["dw_hh"], grads["db_ih"], grads["db_hh"]),),
+        one_layer(grads["dh0"]), one_layer(grads["dc0"]), (tuple(weights),),
     )  # fmt: skip
     return {**out, **grads}
 
@@ -122,12 +134,12 @@ def one_layer(state: Any) -> Any:
     return None if state is None else state[None]
 
 
-def assert_close(got: dict[str, Any], want: dict[str, Any]) -> None:
+def assert_close(got: dict[str, Any], want: dict[str, Any], times: float = 1) -> None:
     for name, value in got.items():
         if value is None:
             continue
         error = np.max(np.abs(value - want[name]), initial=0) / (1 + np.abs(want[name]).max())
-        assert error <= BOUND[str(value.dtype)], (name, error)
+        assert error <= times * BOUND[str(value.dtype)], (name, error)
 
 
 def assert_same_bits(a: dict[str, Any], b: dict[str, Any]) -> None:
@@ -136,37 +148,39 @@ def assert_same_bits(a: dict[str, Any], b: dict[str, Any]) -> None:
             assert a[name].tobytes() == b[name].tobytes(), name
 
 
-@pytest.mark.parametrize("cell", reference.CELLS)
+@pytest.mark.parametrize("config", PLAIN, ids=str)
 @pytest.mark.parametrize("size", SIZES)
 def test_kernels_agree_with_the_reference(
-    isa: str, dtype: np.dtype, cell: str, size: tuple[int, int, int, int], rng: Any
+    isa: str, dtype: np.dtype, config: Config, size: tuple[int, int, int, int], rng: Any
 ) -> None:
     flags = (False, True)
     for ragged, reverse, gemm in itertools.product(flags, flags, ("native", "numpy")):
-        case = make_case(rng, cell, dtype, size, ragged, reverse)
+        case = make_case(rng, config, dtype, size, ragged, reverse)
         assert_close(by_kernels(case, gemm), by_reference(case))
 
 
-@pytest.mark.parametrize("cell", reference.CELLS)
-def test_kernels_without_bias_and_state(isa: str, dtype: np.dtype, cell: str, rng: Any) -> None:
-    case = make_case(rng, cell, dtype, (3, 4, 5, 19), bias=False, state=False)
+@pytest.mark.parametrize("config", PLAIN, ids=str)
+def test_kernels_without_bias_and_state(
+    isa: str, dtype: np.dtype, config: Config, rng: Any
+) -> None:
+    case = make_case(rng, config, dtype, (3, 4, 5, 19), bias=False, state=False)
     g = {k: v for k, v in case.given.items()}
     zeros = np.zeros((3, 19), dtype)
     want = by_reference(
-        Case(cell, {**g, "h0": zeros, "c0": zeros if g["c0"] is not None else None}, None, False)
+        Case(config, {**g, "h0": zeros, "c0": zeros if g["c0"] is not None else None}, None, False)
     )
     assert_close(by_kernels(case), want)
 
 
-@pytest.mark.parametrize("cell", reference.CELLS)
-def test_gradients_are_the_differences_of_the_outputs(isa: str, cell: str, rng: Any) -> None:
+@pytest.mark.parametrize("config", PLAIN, ids=str)
+def test_gradients_are_the_differences_of_the_outputs(isa: str, config: Config, rng: Any) -> None:
     """Central differences in float64 of the kernels' own forward pass, along random directions."""
-    case = make_case(rng, cell, np.dtype("float64"), (3, 5, 4, 17), ragged=True)
+    case = make_case(rng, config, np.dtype("float64"), (3, 5, 4, 17), ragged=True)
     g = case.given
     grads = by_kernels(case)
 
     def loss(values: dict[str, Any]) -> float:
-        out = by_kernels(Case(cell, values, case.lengths, False), training=False)
+        out = by_kernels(Case(config, values, case.lengths, False), training=False)
         total = np.vdot(out["y"], g["dy"]) + np.vdot(out["h_n"], g["dh_n"])
         return float(total + (np.vdot(out["c_n"], g["dc_n"]) if out["c_n"] is not None else 0))
 
@@ -182,10 +196,10 @@ def test_gradients_are_the_differences_of_the_outputs(isa: str, cell: str, rng: 
         assert abs(got - want) <= 1e-7 * (1 + abs(want)), name
 
 
-@pytest.mark.parametrize("cell", reference.CELLS)
-def test_strides_do_not_matter(isa: str, dtype: np.dtype, cell: str, rng: Any) -> None:
+@pytest.mark.parametrize("config", PLAIN, ids=str)
+def test_strides_do_not_matter(isa: str, dtype: np.dtype, config: Config, rng: Any) -> None:
     """Time first, every other step of a longer array, backwards, a slice of wider features."""
-    case = make_case(rng, cell, dtype, (4, 6, 5, 19))
+    case = make_case(rng, config, dtype, (4, 6, 5, 19))
     want = by_kernels(case)
     x, dy = case.given["x"], case.given["dy"]
 
@@ -198,7 +212,7 @@ def test_strides_do_not_matter(isa: str, dtype: np.dtype, cell: str, rng: Any) -
         return [time_first, wide[:, ::2, 1 : F + 1], backwards]
 
     for x_, dy_ in zip(variants(x), variants(dy), strict=True):
-        got = by_kernels(Case(cell, {**case.given, "x": x_, "dy": dy_}, None, False))
+        got = by_kernels(Case(config, {**case.given, "x": x_, "dy": dy_}, None, False))
         assert_same_bits(got, want)
 
 
@@ -211,11 +225,11 @@ BITS_SIZES = [(1, 7, 9, 130), (29, 11, 33, 100), (37, 15, 40, 16)]
 @pytest.mark.usefixtures("restore_threads")
 @pytest.mark.parametrize("ragged", [False, True])
 @pytest.mark.parametrize("size", BITS_SIZES)
-@pytest.mark.parametrize("cell", reference.CELLS)
+@pytest.mark.parametrize("config", PLAIN, ids=str)
 def test_same_bits_on_any_threads_and_instruction_set(
-    dtype: np.dtype, cell: str, size: tuple[int, int, int, int], ragged: bool, rng: Any
+    dtype: np.dtype, config: Config, size: tuple[int, int, int, int], ragged: bool, rng: Any
 ) -> None:
-    case = make_case(rng, cell, dtype, size, ragged)
+    case = make_case(rng, config, dtype, size, ragged)
     runs = []
     for isa, threads in itertools.product(VECTOR_ISAS, (1, 2, 3)):
         with fr.config.using(isa=isa):
@@ -225,41 +239,41 @@ def test_same_bits_on_any_threads_and_instruction_set(
         assert_same_bits(run, runs[0])
 
 
-@pytest.mark.parametrize("cell", reference.CELLS)
+@pytest.mark.parametrize("config", PLAIN, ids=str)
 def test_same_bits_for_a_row_alone_or_in_a_batch(
-    isa: str, dtype: np.dtype, cell: str, rng: Any
+    isa: str, dtype: np.dtype, config: Config, rng: Any
 ) -> None:
-    case = make_case(rng, cell, dtype, (15, 6, 33, 50), ragged=True)
+    case = make_case(rng, config, dtype, (15, 6, 33, 50), ragged=True)
     whole = by_kernels(case)
     by_row = {"x", "h0", "c0", "dy", "dh_n", "dc_n"}
     for part in (slice(0, 1), slice(3, 5), slice(4, 15), slice(14, 15)):
         given = {k: v[part] if k in by_row and v is not None else v for k, v in case.given.items()}
-        run = by_kernels(Case(cell, given, case.lengths[part], False))
+        run = by_kernels(Case(config, given, case.lengths[part], False))
         for name in ("y", "h_n", "c_n", "dx", "dh0", "dc0"):
             if run[name] is not None:
                 assert run[name].tobytes() == whole[name][part].tobytes(), name
 
 
-@pytest.mark.parametrize("cell", reference.CELLS)
+@pytest.mark.parametrize("config", PLAIN, ids=str)
 def test_same_bits_in_inference_training_and_step_by_step(
-    isa: str, dtype: np.dtype, cell: str, rng: Any
+    isa: str, dtype: np.dtype, config: Config, rng: Any
 ) -> None:
-    case = make_case(rng, cell, dtype, (3, 9, 33, 50))
+    case = make_case(rng, config, dtype, (3, 9, 33, 50))
     whole = by_kernels(case)
     inference = by_kernels(case, training=False)
     assert_same_bits(inference, {k: whole[k] for k in inference})
     given = dict(case.given)
     for begin, end in ((0, 1), (1, 2), (2, 7), (7, 9)):
         given["x"] = case.given["x"][:, begin:end]
-        part = by_kernels(Case(cell, given, None, False), training=False)
+        part = by_kernels(Case(config, given, None, False), training=False)
         assert part["y"].tobytes() == whole["y"][:, begin:end].tobytes()
         given["h0"], given["c0"] = part["h_n"], part["c_n"]
     assert given["h0"].tobytes() == whole["h_n"].tobytes()
 
 
-@pytest.mark.parametrize("cell", reference.CELLS)
-def test_padding_is_neither_read_nor_left_unwritten(isa: str, cell: str, rng: Any) -> None:
-    case = make_case(rng, cell, np.dtype("float32"), (6, 7, 5, 18))
+@pytest.mark.parametrize("config", PLAIN, ids=str)
+def test_padding_is_neither_read_nor_left_unwritten(isa: str, config: Config, rng: Any) -> None:
+    case = make_case(rng, config, np.dtype("float32"), (6, 7, 5, 18))
     case.lengths = np.array([7, 0, 3, 7, 1, 5])
     clean = by_kernels(case)
     for row, length in enumerate(case.lengths):
@@ -273,11 +287,11 @@ def test_padding_is_neither_read_nor_left_unwritten(isa: str, cell: str, rng: An
 # --- Special values -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("cell", reference.CELLS)
+@pytest.mark.parametrize("config", PLAIN, ids=str)
 def test_nan_reaches_the_output_of_its_row_alone(
-    isa: str, dtype: np.dtype, cell: str, rng: Any
+    isa: str, dtype: np.dtype, config: Config, rng: Any
 ) -> None:
-    case = make_case(rng, cell, dtype, (4, 5, 3, 17))
+    case = make_case(rng, config, dtype, (4, 5, 3, 17))
     clean = by_kernels(case, training=False)["y"]
     case.given["x"][2, 3, 1] = np.nan
     y = by_kernels(case, training=False)["y"]
@@ -290,7 +304,8 @@ def test_denormals_are_flushed_and_the_callers_mode_kept(isa: str) -> None:
     tiny = np.full((1, 3), 1e-40, np.float32)
     assert (tiny * np.float32(0.5) != 0).all()
     weight, zero = np.eye(3, dtype=np.float32), np.zeros((3, 3), np.float32)
-    pack = _core.Pack("rnn_relu", weight, zero, None, None, False, False)
+    layer = _core.Layer("rnn_relu", 3, 3, False)
+    pack = _core.Pack(layer, (weight, zero, *(None,) * 7), False, False)
     y = np.empty((1, 1, 3), np.float32)
     run_forward(pack, tiny[None], y)
     if isa != "generic":
@@ -308,9 +323,9 @@ def run_forward(pack: Any, x: Any, y: Any, **changed: Any) -> Any:
 
 
 def test_the_seam_refuses_what_does_not_fit(rng: Any) -> None:
-    case = make_case(rng, "gru", np.dtype("float32"), (2, 3, 4, 5))
+    case = make_case(rng, Config("gru"), np.dtype("float32"), (2, 3, 4, 5))
     g = case.given
-    pack = _core.Pack("gru", g["w_ih"], g["w_hh"], g["b_ih"], g["b_hh"], True, False)
+    pack = pack_of(case, training=True)
     y = np.empty((2, 3, 5), np.float32)
 
     def run(**changed: Any) -> Any:
@@ -347,17 +362,19 @@ def test_the_seam_refuses_what_does_not_fit(rng: Any) -> None:
     shared = np.zeros((2, 3, 5), np.float32)
     with pytest.raises(ValueError, match="y: expected memory of its own, got some of x's"):
         run(x=shared[:, :, :4], y=shared)
-    with pytest.raises(ValueError, match=r"w_hh: expected \(15, 5\), got \(4, 5\)"):
-        _core.Pack("gru", g["w_ih"], g["w_hh"][:4].copy(), None, None, True, False)
+    with pytest.raises(ValueError, match=r"weight_hh: expected \(15, 5\), got \(4, 5\)"):
+        pack_of(Case(case.config, {**g, "w_hh": g["w_hh"][:4].copy()}, None, False), True)
+    with pytest.raises(ValueError, match="weight_hr: expected None, the layer has none"):
+        pack_of(Case(case.config, {**g, "w_hr": g["w_hh"]}, None, False), True)
 
 
 def test_a_tape_serves_once(rng: Any) -> None:
-    case = make_case(rng, "lstm", np.dtype("float32"), (2, 3, 4, 5))
+    case = make_case(rng, Config("lstm"), np.dtype("float32"), (2, 3, 4, 5))
     g = case.given
-    pack = _core.Pack("lstm", g["w_ih"], g["w_hh"], None, None, True, False)
+    pack = pack_of(case, training=True)
     y = np.empty((2, 3, 5), np.float32)
     tape = run_forward(pack, g["x"], y, training=True)
-    nothing = [None, None, (None,), None, None, ((None,) * 4,)]
+    nothing = [None, None, (None,), None, None, ((None,) * 9,)]
     _core.backward(tape, 0, 1, g["dy"], *nothing)
     with pytest.raises(RuntimeError, match="consumed"):
         _core.backward(tape, 0, 1, g["dy"], *nothing)

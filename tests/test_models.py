@@ -9,10 +9,10 @@ import pytest
 
 from fastrnn import losses
 from fastrnn.layers.base import Layer
+from fastrnn.layers.cells import GRU, LSTM, RNN
 from fastrnn.layers.dense import Dense
 from fastrnn.layers.dropout import Dropout
 from fastrnn.layers.embedding import Embedding
-from fastrnn.layers.recurrent import GRU, LSTM, RNN
 from fastrnn.models import Sequential
 from fastrnn.optimizers import SGD, Adam
 

@@ -456,7 +456,7 @@ def test_wrong_arguments(arguments: dict[str, Any], error: type[Exception], mess
 
 
 def test_wrong_nonlinearity() -> None:
-    with pytest.raises(ValueError, match="nonlinearity: expected 'tanh' or 'relu', got 'gelu'"):
+    with pytest.raises(ValueError, match="nonlinearity: expected one of"):
         fr.RNN(3, 4, nonlinearity="gelu")
 
 

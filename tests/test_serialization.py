@@ -13,10 +13,10 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import save, save_file
 
+from fastrnn.layers.cells import GRU, LSTM, RNN
 from fastrnn.layers.dense import Dense
 from fastrnn.layers.dropout import Dropout
 from fastrnn.layers.embedding import Embedding
-from fastrnn.layers.recurrent import GRU, LSTM, RNN
 from fastrnn.models import Sequential, load
 from fastrnn.serialization import ModelFile, read, replace_file, write
 

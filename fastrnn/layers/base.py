@@ -116,6 +116,15 @@ def check_probability(value: Any, name: str) -> float:
     return float(value)
 
 
+def check_positive(value: Any, name: str) -> float:
+    """`value` as a finite float above 0, or an error that names it."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+        raise TypeError(f"{name}: expected a positive number, got {value!r}")
+    if not 0.0 < value < math.inf:
+        raise ValueError(f"{name}: expected a positive number, got {value!r}")
+    return float(value)
+
+
 def check_flag(value: Any, name: str) -> bool:
     """`value`, which must be True or False, or an error that names it."""
     if not isinstance(value, bool):

@@ -24,7 +24,7 @@ def forward(
     layer: Recurrent, x: Any, state: Any, lengths: ArrayLike | None, training: bool
 ) -> tuple[Array, Any, Pullback | None]:
     """``(output, state, pullback)``; what the pullback wants is kept when `training` only."""
-    hidden, directions, double = layer.hidden_size, layer.directions, layer.double
+    features, directions, double = layer.output_size, layer.directions, layer.double
     first = layer.batch_first
     if not _core.walkable(x, 3, layer.input_size, double):
         x = check_input(x, (None, None, layer.input_size), layer.dtype, layer.input_axes).copy()
@@ -32,26 +32,29 @@ def forward(
     h_0, c_0 = layer.split_state(state, batch)
     if lengths is not None:
         lengths = _check_lengths(lengths, batch, time)
-    shape = layer.state_shape(batch)
-    h_n = _core.empty(shape, double)
-    c_n = _core.empty(shape, double) if layer.has_c else None
+    h_shape, c_shape = layer.state_shapes(batch)
+    h_n = _core.empty(h_shape, double)
+    c_n = _core.empty(c_shape, double) if layer.has_c else None
     few = time <= _FEW_STEPS and batch <= _FEW_ROWS
     tapes: list[Any] = []  # Tape when training
     masks: list[Array] = []
-    rng = None
-    if training and layer.dropout and layer.num_layers > 1:
-        rng = layer.dropout_generator()
+    rng, seed = None, 0
+    if training and layer.draws:
+        seeds = layer.next_seed()
+        seed = int(seeds.generate_state(1, np.uint64)[0])
+        if layer.dropout:
+            rng = np.random.Generator(np.random.Philox(seeds))
     y: Array | None = None
     for k in range(layer.num_layers):
         last = k == layer.num_layers - 1
         if not last or layer.return_sequences:
-            y = _core.empty((*x.shape[:2], hidden * directions), double)
+            y = _core.empty((*x.shape[:2], features * directions), double)
         else:
             y = None
         tapes.append(
             _core.forward(
-                layer.packs(k, training, few), k * directions, shape[0], x, lengths, False,
-                first, h_0, c_0, y, h_n, c_n, training,
+                layer.packs(k, training, few), k * directions, h_shape[0], x, lengths, False,
+                first, h_0, c_0, y, h_n, c_n, training, seed and (seed + k * directions) % 2**64,
             )
         )  # fmt: skip
         if rng is not None and y is not None and not last:
@@ -86,30 +89,36 @@ class Pullback:
         self._batch = batch
 
     def __call__(self, doutput: Array | None, dstate: Any = None) -> tuple[Array, Any]:
-        layer, hidden, directions = self._layer, self._layer.hidden_size, self._layer.directions
+        layer, directions = self._layer, self._layer.directions
         dy, dh_n, dc_n = self._check_gradients(doutput, dstate)
         try:
             tapes, masks = self._kept.pop()  # atomic: of several threads one gets them
         except IndexError:
             raise RuntimeError("pullback: called a second time; call vjp again") from None
-        shape, double = layer.state_shape(self._batch), layer.double
-        dh_0 = _core.empty(shape, double)
-        dc_0 = _core.empty(shape, double) if layer.has_c else None
+        (h_shape, c_shape), double = layer.state_shapes(self._batch), layer.double
+        dh_0 = _core.empty(h_shape, double)
+        dc_0 = _core.empty(c_shape, double) if layer.has_c else None
         added: list[tuple[Parameter, Array]] = []
         dx = dy
         for k in reversed(range(layer.num_layers)):
             if masks and k < layer.num_layers - 1:
                 dx *= masks[k]
-            features = layer.input_size if k == 0 else hidden * directions
+            features = layer.input_size if k == 0 else layer.output_size * directions
             tape = tapes.pop()
             parts, gradients = [], []
             for parameters in layer.weights[k]:
                 parts.append(_core.empty((*tape.sequence_shape(), features), double))
-                grads = [_core.empty_like(parameter.data) for parameter in parameters]
-                added += zip(parameters, grads, strict=True)
-                gradients.append((*grads, None, None)[:4])
+                grads: list[Array | None] = []
+                for parameter in parameters:
+                    if parameter is None:
+                        grads.append(None)
+                        continue
+                    grad = _core.empty_like(parameter.data)
+                    grads.append(grad)
+                    added.append((parameter, grad))
+                gradients.append(tuple(grads))
             _core.backward(
-                tape, k * directions, shape[0], dx, dh_n, dc_n,
+                tape, k * directions, h_shape[0], dx, dh_n, dc_n,
                 tuple(parts), dh_0, dc_0, tuple(gradients),
             )  # fmt: skip
             dx = parts[0] if directions == 1 else np.add(parts[0], parts[1], out=parts[0])
@@ -139,11 +148,11 @@ class Pullback:
         if layer.return_sequences:
             return dy if _core.walkable(dy, 3, dy.shape[2], layer.double) else dy.copy(), dh_n, dc_n
         # The output is the final h of the last layer: its gradient joins the state's.
-        zeros = np.zeros(layer.state_shape(self._batch), layer.dtype)
+        zeros = np.zeros(layer.state_shapes(self._batch)[0], layer.dtype)
         dh_n = zeros if dh_n is None else dh_n.copy()
         for d in range(layer.directions):
-            at = d * layer.hidden_size
-            dh_n[d - layer.directions] += dy[:, at : at + layer.hidden_size]
+            at = d * layer.output_size
+            dh_n[d - layer.directions] += dy[:, at : at + layer.output_size]
         return None, dh_n, dc_n
 
 

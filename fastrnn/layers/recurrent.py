@@ -1,7 +1,8 @@
-"""RNN, GRU and LSTM: parameters, and one call into the core for each layer and direction."""
+"""What the recurrent layers share: parameters, and one call into the core for each layer."""
 
 from __future__ import annotations
 
+import inspect
 import itertools
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
@@ -17,6 +18,7 @@ from fastrnn.layers.base import (
     check_entries,
     check_flag,
     check_input,
+    check_positive,
     check_probability,
     check_seed,
     check_size,
@@ -29,7 +31,6 @@ from fastrnn.parameter import Array, Parameter
 RecurrentPullback = Callable[..., tuple[Array, Any]]
 
 _MAX_LAYERS = 1000
-_COUPLED = {"f=1-i": "lstm_input", "i=1-f": "lstm_forget"}
 
 
 class _Packed(NamedTuple):
@@ -40,7 +41,28 @@ class _Packed(NamedTuple):
 
 
 class Recurrent(Layer):
-    """What RNN, GRU and LSTM share; the constructor's arguments are PyTorch's.
+    """What all recurrent layers take; I is input_size, H hidden_size, G the number of gates, D 2 if
+    `bidirectional` and else 1, k the layer.
+
+    As in PyTorch: `num_layers`; `bias`, True, False or "single" for ``bias_ih`` alone;
+    `batch_first`, True by default; `bidirectional`; `dropout`: with this probability, in [0, 1), a
+    value between two layers is zero, the others are scaled up, in `vjp` only. And
+    `return_sequences`: without it the output is the last layer's final h; `dtype`, "float32" or
+    "float64"; `seed` of what weights start from and of masks. These are part of the fused loop,
+    forward and back, and go with any other unless a ValueError says so:
+
+    - `layer_norm` (Ba, Kiros and Hinton 2016): LN(W x) ⊙ ``ln_ih_l{k}`` + LN(R h) ⊙ ``ln_hh_l{k}``
+      (G*H each, from 1) in the place of W x + R h; LN takes all G*H values of a row, eps 1e-5.
+    - `zoneout_h` (Krueger et al. 2016): with this probability, in [0, 1), a unit of h stays as it
+      was; in inference its mean is taken.
+    - `recurrent_dropout`: with this probability, in [0, 1), a unit of h does not enter R h, the
+      others are scaled up; in `vjp` only, with one mask for all steps of a row (Gal and Ghahramani
+      2016).
+    - `clip`: what enters an activation is limited to [-clip, clip]; not c' on its way to h', as in
+      ONNX Runtime.
+
+    Masks are functions of `seed`, of how many calls came before, and of where a value stands: the
+    same on any number of threads.
 
     What weights start from has Keras's names: `kernel_initializer` for weight_ih and
     `recurrent_initializer` for weight_hh, "uniform" (U(-1/sqrt(H), 1/sqrt(H)), as PyTorch has it),
@@ -54,6 +76,15 @@ class Recurrent(Layer):
     recurrent = True
     gates: int
     has_c: ClassVar[bool] = False
+    proj_size = 0
+    own: ClassVar[tuple[str, ...]] = ()  # the constructor's arguments that others have not
+
+    def __init_subclass__(cls) -> None:
+        """Each kind's docstring goes on with what all take."""
+        if Recurrent not in cls.__bases__:
+            return
+        parts = cls.__doc__, Recurrent.__doc__
+        cls.__doc__ = "\n\n".join(inspect.cleandoc(part) for part in parts if part)
 
     def __init__(
         self,
@@ -69,10 +100,16 @@ class Recurrent(Layer):
         kernel_initializer: str = "uniform",
         recurrent_initializer: str = "uniform",
         bias_initializer: str = "uniform",
+        layer_norm: bool = False,
+        zoneout_h: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        clip: float | None = None,
         dtype: DTypeLike = "float32",
         seed: int | None = None,
+        **others: Any,
     ) -> None:
         super().__init__()
+        self._refuse(others)
         self.input_size = check_size(input_size, "input_size")
         self.hidden_size = check_size(hidden_size, "hidden_size")
         self.num_layers = check_size(num_layers, "num_layers")
@@ -93,6 +130,10 @@ class Recurrent(Layer):
                 ("bias_initializer", bias_initializer, initializers.BIAS),
             )
         }
+        self.layer_norm = check_flag(layer_norm, "layer_norm")
+        self.zoneout_h = check_probability(zoneout_h, "zoneout_h")
+        self.recurrent_dropout = check_probability(recurrent_dropout, "recurrent_dropout")
+        self.clip = None if clip is None else check_positive(clip, "clip")
         self.dtype = check_dtype(dtype)
         self.seed = check_seed(seed)
         self.directions = 2 if bidirectional else 1
@@ -100,42 +141,58 @@ class Recurrent(Layer):
         axes = "(batch, time, {})" if batch_first else "(time, batch, {})"
         self.input_axes = axes.format(self.input_size)
         self.step_axes = f"(batch, {self.input_size})"
+        self.output_size = self.proj_size or self.hidden_size
         self._packs: dict[int, _Packed] = {}
         self._make_parameters()
         self._entropy = np.random.SeedSequence(self.seed).entropy
         self._training_calls = itertools.count()  # a dropout mask of its own for each
 
+    def _refuse(self, others: dict[str, Any]) -> None:
+        for name in others:
+            owners = [kind.__name__ for kind in Recurrent.__subclasses__() if name in kind.own]
+            if owners:
+                have = "have" if len(owners) > 1 else "has"
+                mine = type(self).__name__
+                raise ValueError(f"{name}: {' and '.join(owners)} {have} it, {mine} has not")
+            raise TypeError(f"{type(self).__name__}: unexpected argument {name!r}")
+
     # --- Parameters -----------------------------------------------------------------------------
 
-    def names(self, index: int) -> list[str]:
-        """Parameter names of layer index // D in direction index % D: w_ih, w_hh, b_ih, b_hh."""
-        layer, reverse = divmod(index, self.directions)
-        suffix = f"l{layer}" + ("_reverse" if reverse else "")
-        biases = {True: ["bias_ih", "bias_hh"], "single": ["bias_ih"], False: []}[self.bias]
-        return [f"{name}_{suffix}" for name in ["weight_ih", "weight_hh", *biases]]
+    def _core_layer(self, layer: int) -> _core.Layer:
+        above = self.output_size * self.directions
+        return _core.Layer(
+            self._cell(), self.input_size if layer == 0 else above, self.hidden_size, self.double,
+            layer_norm=self.layer_norm, zoneout_h=self.zoneout_h, clip=self.clip,
+            recurrent_dropout=self.recurrent_dropout, **self._core_options(),
+        )  # fmt: skip
 
     def _make_parameters(self) -> None:
         rows, hidden = self.gates * self.hidden_size, self.hidden_size
-        widest = max(self.input_size, hidden * self.directions)
+        widest = max(self.input_size, self.output_size * self.directions)
         check_entries("input_size" if self.input_size == widest else "hidden_size", (rows, widest))
         rng = np.random.default_rng(self.seed)
-        bound = 1 / np.sqrt(hidden)
-        for index in range(self.num_layers * self.directions):
-            inputs = self.input_size if index < self.directions else hidden * self.directions
-            shapes = [(rows, inputs), (rows, hidden), (rows,), (rows,)]
-            kernel, recurrent, bias = self.initializers.values()
-            starts = [kernel, recurrent, bias, bias]
-            for name, shape, start in zip(self.names(index), shapes, starts, strict=False):
-                values = initializers.named(start, shape, bound, self.dtype, rng)
-                self._parameters[name] = Parameter(values)
-        # By layer and direction: w_ih, w_hh, and what biases there are.
-        self.weights = [
-            [
-                [self._parameters[name] for name in self.names(layer * self.directions + d)]
-                for d in range(self.directions)
-            ]
-            for layer in range(self.num_layers)
-        ]
+        kernel, recurrent, bias = self.initializers.values()
+        starts = {"weight_hh": recurrent, "bias_ih": bias, "bias_hh": bias, "weight_ch": bias}
+        left_out = {True: (), "single": ("bias_hh",), False: ("bias_ih", "bias_hh")}[self.bias]
+        self._layers = [self._core_layer(layer) for layer in range(self.num_layers)]
+        # By layer and direction, in the order of _core.WEIGHTS; None for what there is not.
+        self.weights: list[list[list[Parameter | None]]] = []
+        for layer, core in enumerate(self._layers):
+            self.weights.append([])
+            for reverse in range(self.directions):
+                made: dict[str, Parameter] = {}
+                for kind, shape in core.shapes().items():
+                    if kind in left_out:
+                        continue
+                    if kind.startswith("ln"):
+                        values = initializers.normalisation(shape, self.dtype)
+                    else:
+                        start = starts.get(kind, kernel)
+                        values = initializers.named(start, shape, hidden**-0.5, self.dtype, rng)
+                    made[kind] = Parameter(values)
+                    name = f"{kind}_l{layer}" + ("_reverse" if reverse else "")
+                    self._parameters[name] = made[kind]
+                self.weights[-1].append([made.get(kind) for kind in _core.WEIGHTS])
 
     def packs(self, layer: int, training: bool, few: bool = False) -> tuple[_core.Pack, ...]:
         """One layer's packed weights by direction, cached on the parameters' versions.
@@ -151,37 +208,48 @@ class Recurrent(Layer):
             else:
                 return cached.packs
         weights = self.weights[layer]
-        if training and few:
-            return tuple([self._pack(direction, True, borrowed=True) for direction in weights])
+        if training and few and not self.proj_size:
+            return tuple([self._pack(layer, some, True, borrowed=True) for some in weights])
         # Before the values are read: who writes meanwhile makes this pack an old one.
-        versions = [(p, p.version) for direction in weights for p in direction]
-        packs = tuple([self._pack(direction, training) for direction in weights])
+        versions = [(p, p.version) for some in weights for p in some if p is not None]
+        packs = tuple([self._pack(layer, some, training) for some in weights])
         self._packs[layer] = _Packed(packs, versions)
         return packs
 
-    def _pack(self, weights: list[Parameter], training: bool, borrowed: bool = False) -> _core.Pack:
-        w_ih, w_hh, *biases = weights
+    def _pack(
+        self, layer: int, weights: list[Parameter | None], training: bool, borrowed: bool = False
+    ) -> _core.Pack:
+        arrays = tuple([None if p is None else p.snapshot() for p in weights])
         return _core.Pack(
-            self._cell(), w_ih.snapshot(), w_hh.snapshot(),
-            biases[0].data if biases else None, biases[1].data if len(biases) > 1 else None,
-            training, config.gemm() == "numpy", config.chosen_gemm(), borrowed,
+            self._layers[layer], arrays, training, config.gemm() == "numpy", config.chosen_gemm(),
+            borrowed,
         )  # fmt: skip
 
     def _cell(self) -> str:
         raise NotImplementedError
 
+    def _core_options(self) -> dict[str, Any]:
+        """Those of `_core.Layer` that the kind of layer has for itself."""
+        return {}
+
     # Packs are a cache, and a counter cannot be copied everywhere: a copy starts without.
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_packs": {}, "_training_calls": None}
+        return {**self.__dict__, "_packs": {}, "_training_calls": None, "_layers": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._training_calls = itertools.count()
+        self._layers = [self._core_layer(layer) for layer in range(self.num_layers)]
 
-    def dropout_generator(self) -> np.random.Generator:
-        """What draws the masks of the next training call: each has its own."""
-        seed = np.random.SeedSequence(self._entropy, spawn_key=(next(self._training_calls),))
-        return np.random.Generator(np.random.Philox(seed))
+    @property
+    def draws(self) -> bool:
+        """Whether a training call has masks."""
+        between = self.dropout and self.num_layers > 1
+        return bool(between or self.recurrent_dropout or self.zoneout_h)
+
+    def next_seed(self) -> np.random.SeedSequence:
+        """Of the masks of the next training call: each has its own."""
+        return np.random.SeedSequence(self._entropy, spawn_key=(next(self._training_calls),))
 
     # --- Calls ----------------------------------------------------------------------------------
 
@@ -195,14 +263,16 @@ class Recurrent(Layer):
         """Run over whole sequences, for inference.
 
         x: (batch, time, input_size), or (time, batch, input_size) without `batch_first`; the
-        layer's dtype. state: as returned, (num_layers * D, batch, hidden_size) each, None for
-        zeros. lengths: (batch,) integers from 0 to time, in any order: steps past a row's length
-        cost nothing and their output is zero. mask, instead: booleans (batch, time), or as x has
-        them; as in Keras, a step that is False carries the state and repeats the last output.
+        layer's dtype. state: as returned, (num_layers * D, batch, hidden_size) each, h with a
+        projection proj_size; None for zeros. lengths: (batch,) integers from 0 to time, in any
+        order: steps past a row's length cost nothing and their output is zero. mask, instead:
+        booleans (batch, time), or as x has them; as in Keras, a step that is False carries the
+        state and repeats the last output.
 
-        Returns ``(output, state)``: output (batch, time, D * hidden_size), or with
-        ``return_sequences=False`` (batch, D * hidden_size), the last layer's final h, directions
-        side by side; the state is each row's own last. LSTM's state is ``(h, c)``, others' is h.
+        Returns ``(output, state)``: output (batch, time, D * hidden_size), with a projection
+        D * proj_size, or with ``return_sequences=False`` (batch, D * hidden_size), the last layer's
+        final h, directions side by side; the state is each row's own last. LSTM's state is
+        ``(h, c)``, others' is h.
         """
         output, state, _ = self._forward(x, state, lengths, mask, training=False)
         return output, state
@@ -247,7 +317,8 @@ class Recurrent(Layer):
     def step(
         self, x: Array, state: Any = None, out: tuple[Array | None, Any] | None = None
     ) -> tuple[Array, Any]:
-        """One time step: x (batch, input_size) to ``(y, state)``, y (batch, hidden_size).
+        """One time step: x (batch, input_size) to ``(y, state)``, y (batch, hidden_size), or with a
+        projection (batch, proj_size).
 
         Has the same bits as a whole sequence. With ``out=(y, state)`` results are written there and
         nothing is allocated; either may be None for a new one, and this state may be the one that
@@ -263,14 +334,14 @@ class Recurrent(Layer):
             raise TypeError(f"out: expected (y, state), got {type(out).__name__}")
         y, new = out or (None, None)
         if new is None:
-            shape = self.state_shape(batch)
-            h_n = _core.empty(shape, self.double)
-            c_n = _core.empty(shape, self.double) if self.has_c else None
+            h_shape, c_shape = self.state_shapes(batch)
+            h_n = _core.empty(h_shape, self.double)
+            c_n = _core.empty(c_shape, self.double) if self.has_c else None
             new = (h_n, c_n) if self.has_c else h_n
         else:
             h_n, c_n = new if self.has_c else (new, None)
         if y is None:
-            y = _core.empty((batch, self.hidden_size), self.double)
+            y = _core.empty((batch, self.output_size), self.double)
         last = self.num_layers - 1
         for k in range(self.num_layers):
             packs = self.packs(k, False)
@@ -281,15 +352,18 @@ class Recurrent(Layer):
         return y, new
 
     def initial_state(self, batch: int = 1) -> Any:
-        """Zeros: h, for LSTM (h, c), each (num_layers * D, batch, hidden_size)."""
-        shape = self.state_shape(check_size(batch, "batch"))
-        check_entries("batch", shape)
-        h = np.zeros(shape, self.dtype)
-        return (h, np.zeros(shape, self.dtype)) if self.has_c else h
+        """Zeros: h, for LSTM (h, c), each (num_layers * D, batch, hidden_size), h with a projection
+        proj_size.
+        """
+        h_shape, c_shape = self.state_shapes(check_size(batch, "batch"))
+        check_entries("batch", c_shape)
+        h = np.zeros(h_shape, self.dtype)
+        return (h, np.zeros(c_shape, self.dtype)) if self.has_c else h
 
-    def state_shape(self, batch: int) -> tuple[int, int, int]:
-        """(num_layers * D, batch, hidden_size)."""
-        return (self.num_layers * self.directions, batch, self.hidden_size)
+    def state_shapes(self, batch: int) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+        """Of h and c: (num_layers * D, batch, features)."""
+        layers = self.num_layers * self.directions
+        return (layers, batch, self.output_size), (layers, batch, self.hidden_size)
 
     def split_state(
         self, state: Any, batch: int, names: tuple[str, str] = ("h_0", "c_0")
@@ -303,11 +377,11 @@ class Recurrent(Layer):
                 got = type(state).__name__
                 raise TypeError(f"state: expected ({names[0]}, {names[1]}), got {got}")
             h, c = state
-        shape = self.state_shape(batch)
-        if not (h is None or _core.matches(h, shape, self.double)):
-            h = self._check_state(h, shape, names[0])
-        if not (c is None or _core.matches(c, shape, self.double)):
-            c = self._check_state(c, shape, names[1])
+        h_shape, c_shape = self.state_shapes(batch)
+        if not (h is None or _core.matches(h, h_shape, self.double)):
+            h = self._check_state(h, h_shape, names[0])
+        if not (c is None or _core.matches(c, c_shape, self.double)):
+            c = self._check_state(c, c_shape, names[1])
         return h, c
 
     def _check_state(self, state: Any, shape: tuple[int, ...], name: str) -> Array:
@@ -326,7 +400,7 @@ class Recurrent(Layer):
             raise ValueError(
                 f"input_shape: expected (batch, time, {self.input_size}), got {input_shape}"
             )
-        features = self.hidden_size * self.directions
+        features = self.output_size * self.directions
         if self.return_sequences:
             return (*input_shape[:2], features)
         return (input_shape[0 if self.batch_first else 1], features)
@@ -342,124 +416,11 @@ class Recurrent(Layer):
             "bidirectional": self.bidirectional,
             "return_sequences": self.return_sequences,
             **self.initializers,
+            "layer_norm": self.layer_norm,
+            "zoneout_h": self.zoneout_h,
+            "recurrent_dropout": self.recurrent_dropout,
+            "clip": self.clip,
+            **{name: getattr(self, name) for name in self.own},
             "dtype": self.dtype.name,
             "seed": self.seed,
         }
-
-
-class RNN(Recurrent):
-    """Vanilla (Elman) RNN: h' = act(W x + b_ih + R h + b_hh), act tanh or relu.
-
-    Arguments, names and shapes are `torch.nn.RNN`'s, with ``batch_first=True`` the default:
-    ``weight_ih_l{k}`` (H, I; above layer 0 D*H), ``weight_hh_l{k}`` (H, H), ``bias_ih_l{k}``,
-    ``bias_hh_l{k}`` (H), with ``_reverse`` appended for the other direction; all start from
-    U(-1/sqrt(H), 1/sqrt(H)), or as the initializers say (see `Recurrent`). ``bias="single"`` keeps
-    ``bias_ih`` alone. `dropout` acts between layers, in `vjp` only. The state is h.
-
-    The relu network of Le, Jaitly and Hinton (2015) is ``RNN(I, H, nonlinearity="relu",
-    recurrent_initializer="identity", bias_initializer="zeros")``.
-    """
-
-    gates = 1
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        *,
-        nonlinearity: str = "tanh",
-        **options: Any,
-    ) -> None:
-        if nonlinearity not in ("tanh", "relu"):
-            raise ValueError(f"nonlinearity: expected 'tanh' or 'relu', got {nonlinearity!r}")
-        self.nonlinearity = nonlinearity
-        super().__init__(input_size, hidden_size, num_layers, **options)
-
-    def _cell(self) -> str:
-        return f"rnn_{self.nonlinearity}"
-
-    def config(self) -> dict[str, Any]:
-        return {**super().config(), "nonlinearity": self.nonlinearity}
-
-
-class GRU(Recurrent):
-    """GRU (Cho et al. 2014) with the reset after the product, as cuDNN, PyTorch and Keras have it.
-
-    r, z = σ(W x + b_ih + R h + b_hh), n = tanh(W_n x + b_in + r ⊙ (R_n h + b_hn)),
-    h' = (1 - z) ⊙ n + z ⊙ h. Arguments, names and shapes are `torch.nn.GRU`'s (blocks r, z, n), see
-    `RNN`. The state is h.
-
-    ``variant="minimal"`` has one gate and no reset (blocks z, n): z = σ(W x + b_ih + R h + b_hh),
-    n = tanh(likewise), h' = z ⊙ n + (1 - z) ⊙ h; mind that z weighs the new.
-    """
-
-    gates = 3
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        *,
-        variant: str = "standard",
-        **options: Any,
-    ) -> None:
-        self.variant = check_choice(variant, ("standard", "minimal"), "variant")
-        if variant == "minimal":
-            self.gates = 2
-        super().__init__(input_size, hidden_size, num_layers, **options)
-
-    def _cell(self) -> str:
-        return "gru" if self.variant == "standard" else "gru_minimal"
-
-    def config(self) -> dict[str, Any]:
-        return {**super().config(), "variant": self.variant}
-
-
-class LSTM(Recurrent):
-    """LSTM (Hochreiter and Schmidhuber 1997, with forget gates: Gers et al. 2000).
-
-    i, f, o = σ(W x + b_ih + R h + b_hh), g = tanh(likewise), c' = f ⊙ c + i ⊙ g, h' = o ⊙ tanh(c').
-    Arguments, names and shapes are `torch.nn.LSTM`'s (blocks i, f, g, o), see `RNN`. The state is
-    (h, c). With `unit_forget_bias`, Keras's default, f's bias_ih starts from 1 and its bias_hh from
-    0, so that c is kept at first (Jozefowicz et al. 2015).
-
-    `coupled` gates (Greff et al. 2017) have one for both i and f, so three blocks: "f=1-i" (blocks
-    i, g, o), ONNX's `input_forget`, or "i=1-f" (blocks f, g, o), TensorFlow Lite's CIFG.
-    """
-
-    gates = 4
-    has_c = True
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        *,
-        coupled: str | None = None,
-        unit_forget_bias: bool = False,
-        **options: Any,
-    ) -> None:
-        if coupled is not None:
-            check_choice(coupled, list(_COUPLED), "coupled")
-            self.gates = 3
-        self.coupled = coupled
-        self.unit_forget_bias = check_flag(unit_forget_bias, "unit_forget_bias")
-        super().__init__(input_size, hidden_size, num_layers, **options)
-        if unit_forget_bias and (not self.bias or coupled == "f=1-i"):
-            lacking = "bias" if not self.bias else "forget gate"
-            raise ValueError(f"unit_forget_bias: expected False where there is no {lacking}")
-        first = 0 if coupled else self.hidden_size
-        for _, _, *biases in itertools.chain(*self.weights) if unit_forget_bias else ():
-            for value, bias in zip((1, 0), biases, strict=False):
-                with bias.writing() as data:
-                    data[first : first + self.hidden_size] = value
-
-    def _cell(self) -> str:
-        return _COUPLED[self.coupled] if self.coupled else "lstm"
-
-    def config(self) -> dict[str, Any]:
-        own = {"coupled": self.coupled, "unit_forget_bias": self.unit_forget_bias}
-        return {**super().config(), **own}

@@ -5,15 +5,85 @@ cdef enum:
     STACK_BYTES = 16 * 1024 # of workspace, for calls that should not allocate
 
 
+# Weights of a layer by frnn_weight, with PyTorch's names where it has them.
+WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr", "weight_ch", "ln_ih", "ln_hh", "ln_c")
+WEIGHT_NAMES = [name.encode() for name in WEIGHTS]
+
+FUNCTIONS = {
+    None: FRNN_OWN,
+    "tanh": FRNN_TANH,
+    "sigmoid": FRNN_SIGMOID,
+    "relu": FRNN_RELU,
+    "hard_sigmoid": FRNN_HARD_SIGMOID,
+    "identity": FRNN_IDENTITY,
+}
+
+
+cdef class Layer:
+    """What one layer is in one direction: a cell, its sizes, its dtype (float64 if `double`), and what it does
+    beyond the cell's plain equations, see csrc/fastrnn.h. Raises ValueError for what does not go together.
+    """
+    cdef frnn_layer c
+    cdef int64_t state_size # P
+
+    def __init__(self, str cell, int64_t input_size, int64_t hidden_size, bint double, *, int64_t proj_size=0,
+                 gate_activation=None, state_activation=None, clip=None, bint peephole=False,
+                 bint layer_norm=False, double zoneout_h=0, double zoneout_c=0, double recurrent_dropout=0):
+        cdef size_t bytes
+        self.c.cell = CELLS[cell]
+        self.c.dtype = FRNN_F64 if double else FRNN_F32
+        self.c.input_size = input_size
+        self.c.hidden_size = hidden_size
+        self.c.proj_size = proj_size
+        self.c.gate_activation = FUNCTIONS[gate_activation]
+        self.c.state_activation = FUNCTIONS[state_activation]
+        self.c.clip = 0 if clip is None else clip
+        self.c.peephole = peephole
+        self.c.layer_norm = layer_norm
+        self.c.zoneout_h = zoneout_h
+        self.c.zoneout_c = zoneout_c
+        self.c.recurrent_dropout = recurrent_dropout
+        self.state_size = proj_size if proj_size else hidden_size
+        check(frnn_pack_size(&self.c, FRNN_PACK_FORWARD, &bytes))
+
+    def shapes(self):
+        """The shapes of the weights that it has, by name, in the order of WEIGHTS."""
+        cdef int64_t sizes[2]
+        cdef int i, axes
+        shapes = {}
+        for i in range(FRNN_WEIGHTS):
+            axes = frnn_weight_shape(&self.c, <frnn_weight>i, sizes)
+            if axes:
+                shapes[WEIGHTS[i]] = tuple([sizes[k] for k in range(axes)])
+        return shapes
+
+
+cdef int weight_spans(Span *to, const frnn_layer *layer, tuple arrays, int type_num, int flags) except -1:
+    """Checks arrays, in the order of WEIGHTS, against the shapes of the layer's weights; None passes."""
+    cdef int i, axes
+    cdef int64_t shape[2]
+    if len(arrays) != FRNN_WEIGHTS:
+        raise ValueError(f"weights: expected {FRNN_WEIGHTS}, got {len(arrays)}")
+    for i in range(FRNN_WEIGHTS):
+        axes = frnn_weight_shape(layer, <frnn_weight>i, shape)
+        array = arrays[i]
+        if axes == 0 and array is not None:
+            raise ValueError(f"{WEIGHTS[i]}: expected None, the layer has none")
+        span(&to[i], array, WEIGHT_NAMES[i], type_num, axes, shape, flags)
+    return 0
+
+
 cdef class Pack:
     """Packed weights of one layer and direction, for forward calls and, on request, backward ones.
 
-    w_ih (G*H, I), w_hh (G*H, H), b_ih and b_hh (G*H) or None; C-contiguous, all of one dtype. They
-    are copied: later changes do not show. Or w_ih and w_hh are `borrowed`, which suits calls of few steps:
-    then they must not change while the pack lives. `gemm` is anything that stands for who does the products
-    over all steps, NumPy's BLAS if `numpy_gemm`; `serves` compares it.
+    weights: nine arrays in the order of WEIGHTS, None for those that the layer has not and for biases that are
+    zeros; C-contiguous, of the layer's dtype. They are copied: later changes do not show. Or weight_ih and
+    weight_hh are `borrowed`, which suits calls of few steps: then they must not change while the pack lives.
+    `gemm` is anything that stands for who does the products over all steps, NumPy's BLAS if `numpy_gemm`;
+    `serves` compares it.
     """
     cdef frnn_layer layer
+    cdef int64_t state_size
     cdef Memory forward_pack
     cdef Memory backward_pack
     cdef int type_num
@@ -23,45 +93,39 @@ cdef class Pack:
     cdef object gemm
     cdef const char *isa
 
-    def __init__(self, str cell, w_ih, w_hh, b_ih, b_hh, bint backward, bint numpy_gemm, gemm=None,
+    def __init__(self, Layer layer not None, tuple weights not None, bint backward, bint numpy_gemm, gemm=None,
                  bint borrowed=False):
-        cdef Span weights[4]
+        cdef Span spans[FRNN_WEIGHTS]
         self.gemm = gemm
         self.isa = frnn_isa()
-        self.layer.cell = CELLS[cell]
-        self.type_num = type_of(w_ih)
-        self.layer.dtype = dtype_of(self.type_num)
-        self.item = <int64_t>frnn_itemsize(self.layer.dtype)
-        self.layer.input_size = w_ih.shape[1]
-        self.layer.hidden_size = w_hh.shape[1]
-        cdef int64_t rows = frnn_gates(self.layer.cell) * self.layer.hidden_size
-        cdef int64_t *w_shape = [rows, self.layer.input_size]
-        cdef int64_t *r_shape = [rows, self.layer.hidden_size]
-        span(&weights[0], w_ih, b"w_ih", self.type_num, 2, w_shape, CONTIGUOUS)
-        span(&weights[1], w_hh, b"w_hh", self.type_num, 2, r_shape, CONTIGUOUS)
-        span(&weights[2], b_ih, b"b_ih", self.type_num, 1, &rows, CONTIGUOUS)
-        span(&weights[3], b_hh, b"b_hh", self.type_num, 1, &rows, CONTIGUOUS)
-        self.forward_pack = self.packed(FRNN_PACK_BORROWED if borrowed else FRNN_PACK_FORWARD, weights)
+        self.layer = layer.c
+        self.state_size = layer.state_size
+        self.type_num = cnp.NPY_FLOAT64 if layer.c.dtype == FRNN_F64 else cnp.NPY_FLOAT32
+        self.item = <int64_t>frnn_itemsize(layer.c.dtype)
+        weight_spans(spans, &self.layer, weights, self.type_num, CONTIGUOUS)
+        self.forward_pack = self.packed(FRNN_PACK_BORROWED if borrowed else FRNN_PACK_FORWARD, spans)
         if borrowed:
             self.backward_pack = self.forward_pack
-            self.w_ih, self.w_hh = w_ih, w_hh
+            self.w_ih, self.w_hh = weights[:2]
         elif backward:
-            self.backward_pack = self.packed(FRNN_PACK_BACKWARD, weights)
+            self.backward_pack = self.packed(FRNN_PACK_BACKWARD, spans)
         self.w_ih_data = NULL
         if numpy_gemm:
-            self.w_ih = w_ih if borrowed else np.array(w_ih, order="C")
+            self.w_ih = weights[0] if borrowed else np.array(weights[0], order="C")
             self.w_ih_data = cnp.PyArray_DATA(<cnp.ndarray>self.w_ih)
 
-    cdef Memory packed(self, frnn_pack_kind kind, const Span *weights):
+    cdef Memory packed(self, frnn_pack_kind kind, const Span *spans):
         cdef size_t size
         cdef frnn_status status
-        cdef int threads = frnn_num_threads()
+        cdef int i, threads = frnn_num_threads()
+        cdef const void *weights[FRNN_WEIGHTS]
+        for i in range(FRNN_WEIGHTS):
+            weights[i] = spans[i].data
         check(frnn_pack_size(&self.layer, kind, &size))
         cdef Memory memory = Memory(size)
         cdef void *to = memory.data
         with nogil:
-            status = frnn_pack(&self.layer, kind, weights[0].data, weights[1].data, weights[2].data,
-                               weights[3].data, to, threads)
+            status = frnn_pack(&self.layer, kind, weights, to, threads)
         check(status)
         return memory
 
@@ -80,6 +144,7 @@ cdef class Tape:
     cdef Span x_span
     cdef frnn_batch batch
     cdef bint reverse
+    cdef uint64_t seed
 
     def sequence_shape(self):
         """The axes of x but the last."""
@@ -120,10 +185,10 @@ cdef int sequence_span(Span *to, object array, const char *name, int type_num, c
 
 
 cdef int state_span(Span *to, object array, const char *name, Pack pack, const frnn_batch *batch,
-                    int64_t first, int count, int64_t layers, int flags) except -1:
-    """Checks (layers, B, H); the span has `count` layers of it, from `first` on."""
-    cdef int64_t *shape = [layers, batch.batch, pack.layer.hidden_size]
-    cdef int64_t bytes = batch.batch * pack.layer.hidden_size * pack.item
+                    int64_t first, int count, int64_t layers, int64_t features, int flags) except -1:
+    """Checks (layers, B, features); the span has `count` layers of it, from `first` on."""
+    cdef int64_t *shape = [layers, batch.batch, features]
+    cdef int64_t bytes = batch.batch * features * pack.item
     span(to, array, name, pack.type_num, 3, shape, flags | CONTIGUOUS)
     if to.data != NULL:
         to.data = to.low = to.data + first * bytes
@@ -155,13 +220,14 @@ cdef Memory place(void **workspaces, const size_t *sizes, int calls, char *stack
 
 
 def forward(tuple packs not None, int64_t first, int64_t layers, x, lengths, bint reverse, bint batch_first,
-            h_0, c_0, y, h_n, c_n, bint training):
+            h_0, c_0, y, h_n, c_n, bint training, uint64_t seed=0):
     """Run one layer over x in one or two directions at once, one pack each; the second is the other way.
 
     x is (B, T, I), (T, B, I) unless `batch_first`, or for one time step (B, I); any strides but the
-    last. lengths: (B,) int64 or None. y, laid out as x with D*H features, or None, is written. h_0, c_0
-    (layers, B, H) or None for zeros; h_n, c_n, likewise or None, are written, and may be h_0 and c_0;
-    this layer's states begin at index `first`. Returns a Tape when training, else None.
+    last. lengths: (B,) int64 or None. y, laid out as x with D*P features, or None, is written. h_0
+    (layers, B, P), c_0 (layers, B, H) or None for zeros; h_n, c_n, likewise or None, are written, and may be h_0
+    and c_0; this layer's states begin at index `first`. Returns a Tape when training, else None. `seed`, for the
+    other direction the next number, chooses the masks of zoneout and dropout.
     """
     cdef size_t size
     cdef frnn_forward_args args[DIRECTIONS]
@@ -178,7 +244,7 @@ def forward(tuple packs not None, int64_t first, int64_t layers, x, lengths, bin
     cdef frnn_batch batch
     cdef Span written[3]
     cdef Span read[3]
-    cdef int64_t I, H
+    cdef int64_t I, H, P
     cdef bint step
 
     if not 1 <= calls <= DIRECTIONS:
@@ -187,14 +253,15 @@ def forward(tuple packs not None, int64_t first, int64_t layers, x, lengths, bin
         raise ValueError(f"first: expected 0 to {layers - calls}, got {first}")
     I = pack.layer.input_size
     H = pack.layer.hidden_size
+    P = pack.state_size
     batch_of(&batch, x, lengths, batch_first)
     step = cnp.PyArray_NDIM(<cnp.ndarray>x) == 2
     sequence_span(&read[0], x, b"x", pack.type_num, &batch, step, batch_first, I, READ)
-    sequence_span(&written[0], y, b"y", pack.type_num, &batch, step, batch_first, calls * H, WRITTEN)
-    state_span(&read[1], h_0, b"h_0", pack, &batch, first, calls, layers, READ)
-    state_span(&read[2], c_0, b"c_0", pack, &batch, first, calls, layers, READ)
-    state_span(&written[1], h_n, b"h_n", pack, &batch, first, calls, layers, WRITTEN)
-    state_span(&written[2], c_n, b"c_n", pack, &batch, first, calls, layers, WRITTEN)
+    sequence_span(&written[0], y, b"y", pack.type_num, &batch, step, batch_first, calls * P, WRITTEN)
+    state_span(&read[1], h_0, b"h_0", pack, &batch, first, calls, layers, P, READ)
+    state_span(&read[2], c_0, b"c_0", pack, &batch, first, calls, layers, H, READ)
+    state_span(&written[1], h_n, b"h_n", pack, &batch, first, calls, layers, P, WRITTEN)
+    state_span(&written[2], c_n, b"c_n", pack, &batch, first, calls, layers, H, WRITTEN)
     # A state may be updated in place.
     if read[1].data == written[1].data:
         read[1].high = read[1].low
@@ -215,22 +282,23 @@ def forward(tuple packs not None, int64_t first, int64_t layers, x, lengths, bin
         tape.reverse = reverse
         tape.batch = batch
         tape.x_span = read[0]
+        tape.seed = seed
     for d in range(calls):
         pack = packs[d]
         args[d].pack = pack.forward_pack.data
         args[d].batch = batch
         args[d].batch.reverse = reverse ^ (d == 1)
         args[d].x = view_of(&read[0], pack.item, 0, batch_first)
-        args[d].y = view_of(&written[0], pack.item, d * H, batch_first)
-        size = d * batch.batch * H * pack.item
-        args[d].h0 = at(&read[1], size)
-        args[d].c0 = at(&read[2], size)
-        args[d].h_n = at(&written[1], size)
-        args[d].c_n = at(&written[2], size)
+        args[d].y = view_of(&written[0], pack.item, d * P, batch_first)
+        args[d].h0 = at(&read[1], d * batch.batch * P * pack.item)
+        args[d].c0 = at(&read[2], d * batch.batch * H * pack.item)
+        args[d].h_n = at(&written[1], d * batch.batch * P * pack.item)
+        args[d].c_n = at(&written[2], d * batch.batch * H * pack.item)
         args[d].tape = NULL
         args[d].w_ih = pack.w_ih_data
         args[d].provider = NULL if failure is None else &provider
         args[d].threads = frnn_num_threads()
+        args[d].seed = seed + <uint64_t>d
         if training:
             check(frnn_tape_size(&pack.layer, &batch, &size))
             memory = Memory(size)
@@ -250,9 +318,9 @@ def backward(Tape tape not None, int64_t first, int64_t layers, dy, dh_n, dc_n, 
              tuple gradients not None):
     """BPTT of the forward call that made the tape, which is consumed.
 
-    dy (B, T, D*H), dh_n, dc_n (layers, B, H) are read, None for zeros; the others are written, None
-    where not wanted: dx for each direction (B, T, I), dh_0, dc_0 (layers, B, H), and for each direction
-    dw_ih (G*H, I), dw_hh (G*H, H), db_ih, db_hh (G*H). Sequences are laid out as x was.
+    dy (B, T, D*P), dh_n (layers, B, P), dc_n (layers, B, H) are read, None for zeros; the others are written,
+    None where not wanted: dx for each direction (B, T, I), dh_0, dc_0, and for each direction the gradients of
+    the weights, as `Pack` has them. Sequences are laid out as x was.
     """
     cdef size_t size
     cdef frnn_backward_args args[DIRECTIONS]
@@ -264,8 +332,8 @@ def backward(Tape tape not None, int64_t first, int64_t layers, dy, dh_n, dc_n, 
     cdef Memory memory
     cdef frnn_provider provider
     cdef Pack pack = tape.packs[0]
-    cdef int d, calls = <int>len(tape.packs)
-    cdef Span written[2 + 5 * DIRECTIONS]
+    cdef int d, i, calls = <int>len(tape.packs)
+    cdef Span written[2 + (1 + FRNN_WEIGHTS) * DIRECTIONS]
     cdef Span *mine
     cdef Span read[4]
     if pack.backward_pack is None:
@@ -274,26 +342,19 @@ def backward(Tape tape not None, int64_t first, int64_t layers, dy, dh_n, dc_n, 
         raise ValueError(f"first: expected 0 to {layers - calls}, got {first}")
     if len(dx) != calls or len(gradients) != calls:
         raise ValueError(f"dx, gradients: expected {calls} of each, got {len(dx)} and {len(gradients)}")
-    cdef int64_t H = pack.layer.hidden_size, I = pack.layer.input_size
-    cdef int64_t rows = frnn_gates(pack.layer.cell) * H
-    cdef int64_t *w_shape = [rows, I]
-    cdef int64_t *r_shape = [rows, H]
+    cdef int64_t H = pack.layer.hidden_size, I = pack.layer.input_size, P = pack.state_size
     cdef bint step = tape.x.ndim == 2
     read[0] = tape.x_span
-    sequence_span(&read[1], dy, b"dy", pack.type_num, &tape.batch, step, tape.batch_first, calls * H, READ)
-    state_span(&read[2], dh_n, b"dh_n", pack, &tape.batch, first, calls, layers, READ)
-    state_span(&read[3], dc_n, b"dc_n", pack, &tape.batch, first, calls, layers, READ)
-    state_span(&written[0], dh_0, b"dh_0", pack, &tape.batch, first, calls, layers, WRITTEN)
-    state_span(&written[1], dc_0, b"dc_0", pack, &tape.batch, first, calls, layers, WRITTEN)
+    sequence_span(&read[1], dy, b"dy", pack.type_num, &tape.batch, step, tape.batch_first, calls * P, READ)
+    state_span(&read[2], dh_n, b"dh_n", pack, &tape.batch, first, calls, layers, P, READ)
+    state_span(&read[3], dc_n, b"dc_n", pack, &tape.batch, first, calls, layers, H, READ)
+    state_span(&written[0], dh_0, b"dh_0", pack, &tape.batch, first, calls, layers, P, WRITTEN)
+    state_span(&written[1], dc_0, b"dc_0", pack, &tape.batch, first, calls, layers, H, WRITTEN)
     for d in range(calls):
-        mine = &written[2 + 5 * d]
-        dw_ih, dw_hh, db_ih, db_hh = gradients[d]
+        mine = &written[2 + (1 + FRNN_WEIGHTS) * d]
         sequence_span(&mine[0], dx[d], b"dx", pack.type_num, &tape.batch, step, tape.batch_first, I, WRITTEN)
-        span(&mine[1], dw_ih, b"dw_ih", pack.type_num, 2, w_shape, WRITTEN | CONTIGUOUS)
-        span(&mine[2], dw_hh, b"dw_hh", pack.type_num, 2, r_shape, WRITTEN | CONTIGUOUS)
-        span(&mine[3], db_ih, b"db_ih", pack.type_num, 1, &rows, WRITTEN | CONTIGUOUS)
-        span(&mine[4], db_hh, b"db_hh", pack.type_num, 1, &rows, WRITTEN | CONTIGUOUS)
-    apart(written, 2 + 5 * calls, read, 4)
+        weight_spans(&mine[1], &pack.layer, gradients[d], pack.type_num, WRITTEN | CONTIGUOUS)
+    apart(written, 2 + (1 + FRNN_WEIGHTS) * calls, read, 4)
     with cython.critical_section(tape):
         memories = tape.memories
         tape.memories = None
@@ -305,24 +366,22 @@ def backward(Tape tape not None, int64_t first, int64_t layers, dy, dh_n, dc_n, 
         provider.context = <void *>failure
     for d in range(calls):
         pack = tape.packs[d]
-        mine = &written[2 + 5 * d]
+        mine = &written[2 + (1 + FRNN_WEIGHTS) * d]
         memory = memories[d]
         args[d].pack = pack.backward_pack.data
         args[d].batch = tape.batch
         args[d].batch.reverse = tape.reverse ^ (d == 1)
         args[d].x = view_of(&read[0], pack.item, 0, tape.batch_first)
         args[d].tape = memory.data
-        args[d].dy = view_of(&read[1], pack.item, d * H, tape.batch_first)
-        size = d * tape.batch.batch * H * pack.item
-        args[d].dh_n = at(&read[2], size)
-        args[d].dc_n = at(&read[3], size)
+        args[d].dy = view_of(&read[1], pack.item, d * P, tape.batch_first)
+        args[d].dh_n = at(&read[2], d * tape.batch.batch * P * pack.item)
+        args[d].dc_n = at(&read[3], d * tape.batch.batch * H * pack.item)
         args[d].dx = view_of(&mine[0], pack.item, 0, tape.batch_first)
-        args[d].dh0 = at(&written[0], size)
-        args[d].dc0 = at(&written[1], size)
-        args[d].dw_ih = mine[1].data
-        args[d].dw_hh = mine[2].data
-        args[d].db_ih = mine[3].data
-        args[d].db_hh = mine[4].data
+        args[d].dh0 = at(&written[0], d * tape.batch.batch * P * pack.item)
+        args[d].dc0 = at(&written[1], d * tape.batch.batch * H * pack.item)
+        for i in range(FRNN_WEIGHTS):
+            args[d].gradients[i] = mine[1 + i].data
+        args[d].seed = tape.seed + <uint64_t>d
         args[d].w_ih = pack.w_ih_data
         args[d].provider = NULL if failure is None else &provider
         args[d].threads = frnn_num_threads()

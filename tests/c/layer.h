@@ -19,24 +19,33 @@ typedef struct {
 // --- Problems -----------------------------------------------------------------------------------
 
 // Shapes alone, outputs allocated.
+static inline problem problem_of(frnn_layer layer, int64_t B, int64_t T, const int64_t *lengths,
+                                 int reverse) {
+    const int64_t H = layer.hidden_size, P = layer.proj_size ? layer.proj_size : H;
+    problem p = {layer, layer.input_size, H, P, B, T, lengths, reverse, 0, {0}};
+    for (int which = OUTPUTS; which < ALL; which++)
+        p.of[which] = calloc((size_t)count_of(&p, which) + 1, sizeof(double)); // never NULL
+    return p;
+}
+
+// Of the plain cell.
 static inline problem problem_new(frnn_cell cell, int64_t I, int64_t H, int64_t B, int64_t T,
                                   const int64_t *lengths, int reverse) {
-    problem p = {.cell = cell, .I = I, .H = H, .B = B, .T = T, .lengths = lengths, .reverse = reverse};
-    for (int which = OUTPUTS; which < ALL; which++)
-        p.of[which] = calloc((size_t)count_of(&p, which), sizeof(double));
-    return p;
+    const frnn_layer layer = {.cell = cell, .input_size = I, .hidden_size = H};
+    return problem_of(layer, B, T, lengths, reverse);
 }
 
 static inline void problem_fill(problem *p, unsigned absent, uint64_t seed) {
     random_state = seed;
+    p->seed = ~seed;  // all 64 bits of it
     double scale = 1; // of weights: a power of two near 1 / sqrt(H)
     while (scale * scale * (double)p->H > 1) scale /= 2;
     for (int which = 0; which < OUTPUTS; which++) {
-        if ((absent & BIT(which)) || (is_c(which) && !has_c(p->cell))) continue;
         const int64_t count = count_of(p, which);
+        if ((absent & BIT(which)) || !count) continue;
         p->of[which] = malloc((size_t)count * sizeof(double));
         for (int64_t i = 0; i < count; i++)
-            p->of[which][i] = uniform() * (which >= W_IH && which <= B_HH ? scale : 1);
+            p->of[which][i] = uniform() * (which >= W_IH && which <= W_HR ? scale : 1);
     }
 }
 
@@ -47,13 +56,13 @@ static inline void problem_end(problem *p) {
 // Rows [b, b + B) and steps [t, t + T) of another problem, its weights and gradients from outside copied;
 // lengths stay those of the rows.
 static inline problem problem_part(const problem *whole, int64_t b, int64_t B, int64_t t, int64_t T) {
-    problem p = problem_new(whole->cell, whole->I, whole->H, B, T, whole->lengths ? whole->lengths + b : NULL,
-                            whole->reverse);
+    problem p = problem_of(whole->layer, B, T, whole->lengths ? whole->lengths + b : NULL, whole->reverse);
+    p.seed = whole->seed;
     for (int which = 0; which < OUTPUTS; which++) {
         if (!whole->of[which]) continue;
         int64_t n[3], from[3], count = shape_of(&p, which, n);
         shape_of(whole, which, from);
-        const int batched = which < W_IH || which > B_HH, timed = which == X || which == DY;
+        const int batched = !is_weight(which), timed = which == X || which == DY;
         double *to = p.of[which] = malloc((size_t)count * sizeof(double));
         for (int64_t i = 0; i < n[0]; i++, to += n[1] * n[2])
             memcpy(to, whole->of[which] + ((i + (batched ? b : 0)) * from[1] + (timed ? t : 0)) * from[2],
@@ -93,25 +102,32 @@ static inline frnn_status naive_gemm(void *context, frnn_dtype dtype, int64_t m,
 
 // --- The call -----------------------------------------------------------------------------------
 
+static inline frnn_layer layer_of(const problem *p, const options *o) {
+    frnn_layer layer = p->layer;
+    layer.dtype = o->dtype;
+    return layer;
+}
+
 static inline memory pack_new(const problem *p, const options *o, array *arrays, frnn_pack_kind kind) {
-    const frnn_layer layer = {p->cell, o->dtype, p->I, p->H};
+    const frnn_layer layer = layer_of(p, o);
+    const void *weights[FRNN_WEIGHTS];
     size_t bytes = 0;
+    for (int i = 0; i < FRNN_WEIGHTS; i++) weights[i] = arrays[W_IH + i].data;
     EXPECT(FRNN_OK, frnn_pack_size(&layer, kind, &bytes));
     memory pack = memory_new(bytes, 0);
-    EXPECT(FRNN_OK, frnn_pack(&layer, kind, arrays[W_IH].data, arrays[W_HH].data, arrays[B_IH].data,
-                              arrays[B_HH].data, pack.data, 1));
+    EXPECT(FRNN_OK, frnn_pack(&layer, kind, weights, pack.data, 1));
     return pack;
 }
 
 // Fills the outputs that were asked for; the others become zero.
 static inline void run_layer(problem *p, const options *o) {
-    const frnn_layer layer = {p->cell, o->dtype, p->I, p->H};
+    const frnn_layer layer = layer_of(p, o);
     const frnn_batch batch = {p->B, p->T, p->lengths, p->reverse};
     array arrays[ALL];
     EXPECT(FRNN_OK, frnn_set_isa(o->isa));
     for (int which = 0; which < ALL; which++) {
         arrays[which] = (array){0};
-        if (!p->of[which] || (is_c(which) && !has_c(p->cell))) continue;
+        if (!p->of[which] || !count_of(p, which)) continue;
         if (which >= OUTPUTS && ((o->without & BIT(which)) || (o->inference && which >= DX))) continue;
         int64_t n[3];
         shape_of(p, which, n);
@@ -140,6 +156,7 @@ static inline void run_layer(problem *p, const options *o) {
         .provider = o->provider ? &provider : NULL,
         .w_ih = o->provider ? arrays[W_IH].data : NULL,
         .threads = o->threads,
+        .seed = p->seed,
     };
     EXPECT(FRNN_OK, frnn_forward_workspace(&forward, &bytes));
     memory workspace = memory_new(bytes, 0);
@@ -149,7 +166,7 @@ static inline void run_layer(problem *p, const options *o) {
 
     if (!o->inference) {
         pack = pack_new(p, o, arrays, o->borrowed ? FRNN_PACK_BORROWED : FRNN_PACK_BACKWARD);
-        const frnn_backward_args backward = {
+        frnn_backward_args backward = {
             .pack = pack.data,
             .batch = batch,
             .x = array_view(&arrays[X]),
@@ -160,14 +177,12 @@ static inline void run_layer(problem *p, const options *o) {
             .dx = array_view(&arrays[DX]),
             .dh0 = arrays[DH0].data,
             .dc0 = arrays[DC0].data,
-            .dw_ih = arrays[DW_IH].data,
-            .dw_hh = arrays[DW_HH].data,
-            .db_ih = arrays[DB_IH].data,
-            .db_hh = arrays[DB_HH].data,
             .provider = o->provider ? &provider : NULL,
             .w_ih = o->provider ? arrays[W_IH].data : NULL,
             .threads = o->threads,
+            .seed = p->seed,
         };
+        for (int i = 0; i < FRNN_WEIGHTS; i++) backward.gradients[i] = arrays[DW_IH + i].data;
         EXPECT(FRNN_OK, frnn_backward_workspace(&backward, &bytes));
         workspace = memory_new(bytes, 0);
         EXPECT(FRNN_OK, frnn_backward(&backward, workspace.data));
@@ -201,14 +216,19 @@ static inline int same_bits(const problem *p, const problem *q, int which) {
     return memcmp(p->of[which], q->of[which], (size_t)count_of(p, which) * sizeof(double)) == 0;
 }
 
-// "lstm I=3 H=17 B=5 T=6 ragged reverse, avx2 float32 threads=2 ...", for messages.
+// "lstm I=3 H=17 B=5 T=6 ragged reverse ..., avx2 float32 threads=2 ...", for messages.
 static inline const char *describe(const problem *p, const options *o) {
-    static _Thread_local char text[300];
-    snprintf(text, sizeof text, "%s I=%d H=%d B=%d T=%d%s%s, %s %s threads=%d layout=%d%s%s%s without=%x",
-             frnn_cell_name(p->cell), (int)p->I, (int)p->H, (int)p->B, (int)p->T, p->lengths ? " ragged" : "",
-             p->reverse ? " reverse" : "", o->isa, o->dtype == FRNN_F32 ? "float32" : "float64", o->threads,
-             o->layout, o->provider ? " provider" : "", o->borrowed ? " borrowed" : "",
-             o->inference ? " inference" : "", o->without);
+    static _Thread_local char variant[200], text[500];
+    const frnn_layer *l = &p->layer;
+    snprintf(variant, sizeof variant, " P=%d functions=%d,%d clip=%g%s%s zoneout=%g,%g dropout=%g", (int)p->P,
+             l->gate_activation, l->state_activation, l->clip, l->peephole ? " peephole" : "",
+             l->layer_norm ? " normalised" : "", l->zoneout_h, l->zoneout_c, l->recurrent_dropout);
+    snprintf(text, sizeof text, "%s I=%d H=%d B=%d T=%d%s%s%s, %s %s threads=%d layout=%d%s%s%s without=%x",
+             frnn_cell_name(l->cell), (int)p->I, (int)p->H, (int)p->B, (int)p->T, p->lengths ? " ragged" : "",
+             p->reverse ? " reverse" : "", is_plain(l) ? "" : variant, o->isa,
+             o->dtype == FRNN_F32 ? "float32" : "float64", o->threads, o->layout,
+             o->provider ? " provider" : "", o->borrowed ? " borrowed" : "", o->inference ? " inference" : "",
+             o->without);
     return text;
 }
 

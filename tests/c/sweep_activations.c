@@ -12,9 +12,9 @@
 #include <math.h>
 #include <pthread.h>
 
-// Wherever the correct result is a normal number.
-static double limit_of(int function) { return function == FRNN_TANH ? 3 : 4; }
+static const frnn_function functions[] = {FRNN_TANH, FRNN_SIGMOID};
 static const char *const function_names[] = {"tanh", "sigmoid"};
+static const double limits[] = {3, 4}; // wherever the correct result is a normal number
 
 // The worst that was found; `bad` counts results that are wrong in kind.
 typedef struct {
@@ -148,12 +148,10 @@ static void *work(void *results) {
             random_state = piece - stride_pieces;
             for (int i = 0; i < 300; i++) {
                 const double value = point * (1 + uniform() * ldexp(1, -(i % 40))) * (sign ? -1 : 1);
-                for (int function = 0; function < 2; function++)
-                    sweep_double((frnn_function)function, value, &w[2 + function]);
+                for (int k = 0; k < 2; k++) sweep_double(functions[k], value, &w[2 + k]);
             }
         }
-        for (int function = 0; function < 2; function++)
-            sweep_values((frnn_function)function, n, x, &w[function]);
+        for (int k = 0; k < 2; k++) sweep_values(functions[k], n, x, &w[k]);
     }
     return NULL;
 }
@@ -200,10 +198,10 @@ int main(int argc, char **argv) {
         const worst *w = &results[0][k];
         printf("%s %s %s: %lld values, at most %.4f ULP, at %.17g (%a); limit %g; bits %016llx\n", frnn_isa(),
                k < 2 ? "float32" : "float64", function_names[k % 2], w->values, w->ulp, w->at, w->at,
-               limit_of(k % 2), (unsigned long long)w->sum);
+               limits[k % 2], (unsigned long long)w->sum);
         if (w->bad)
             printf("    %lld are wrong in kind (NaN, above 1, not small), one at %a\n", w->bad, w->bad_at);
-        failed |= w->bad || !w->values || !(w->ulp <= limit_of(k % 2));
+        failed |= w->bad || !w->values || !(w->ulp <= limits[k % 2]);
     }
     return failed;
 }

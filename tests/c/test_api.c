@@ -6,8 +6,13 @@
 
 // --- Statuses -----------------------------------------------------------------------------------
 
+// clang-format off
+#define PLAIN(cell_, dtype_, I, H) {.cell = cell_, .dtype = dtype_, .input_size = I, .hidden_size = H}
+#define WITH(cell_, ...) {.cell = cell_, .input_size = 3, .hidden_size = 5, __VA_ARGS__}
+// clang-format on
+
 static void check_sizes(void) {
-    const frnn_layer good = {FRNN_LSTM, FRNN_F32, 3, 5};
+    const frnn_layer good = PLAIN(FRNN_LSTM, FRNN_F32, 3, 5);
     const frnn_batch batch = {2, 3, NULL, 0};
     size_t bytes;
     EXPECT(FRNN_OK, frnn_pack_size(&good, FRNN_PACK_BACKWARD, &bytes));
@@ -18,17 +23,46 @@ static void check_sizes(void) {
     EXPECT(FRNN_BAD_ARGUMENT, frnn_tape_size(&good, NULL, &bytes));
 
     static const frnn_layer bad[] = {
-        {(frnn_cell)99, FRNN_F32, 3, 5}, {FRNN_LSTM, (frnn_dtype)2, 3, 5}, {FRNN_LSTM, FRNN_F32, 0, 5},
-        {FRNN_LSTM, FRNN_F32, 3, 0},     {FRNN_LSTM, FRNN_F32, -1, 5},     {FRNN_LSTM, FRNN_F32, 3, -1},
+        PLAIN((frnn_cell)99, FRNN_F32, 3, 5),
+        PLAIN(FRNN_LSTM, (frnn_dtype)2, 3, 5),
+        PLAIN(FRNN_LSTM, FRNN_F32, 0, 5),
+        PLAIN(FRNN_LSTM, FRNN_F32, 3, 0),
+        PLAIN(FRNN_LSTM, FRNN_F32, -1, 5),
+        PLAIN(FRNN_LSTM, FRNN_F32, 3, -1),
+        WITH(FRNN_LSTM, .proj_size = -1),
+        WITH(FRNN_LSTM, .proj_size = 6),
+        WITH(FRNN_GRU, .proj_size = 3),
+        WITH(FRNN_RNN_TANH, .proj_size = 5),
+        WITH(FRNN_GRU, .peephole = 1),
+        WITH(FRNN_LSTM, .peephole = 1, .layer_norm = 1),
+        WITH(FRNN_GRU_BEFORE, .layer_norm = 1),
+        WITH(FRNN_GRU, .zoneout_c = 0.5),
+        WITH(FRNN_LSTM, .clip = -1),
+        WITH(FRNN_LSTM, .clip = NAN),
+        WITH(FRNN_LSTM, .clip = INFINITY),
+        WITH(FRNN_LSTM, .clip = 1e39),
+        WITH(FRNN_LSTM, .zoneout_h = -0.5),
+        WITH(FRNN_LSTM, .zoneout_h = 1),
+        WITH(FRNN_LSTM, .zoneout_h = NAN),
+        WITH(FRNN_LSTM, .zoneout_c = -0.5),
+        WITH(FRNN_LSTM, .zoneout_c = 1),
+        WITH(FRNN_LSTM, .zoneout_c = NAN),
+        WITH(FRNN_GRU, .recurrent_dropout = 1),
+        WITH(FRNN_GRU, .recurrent_dropout = -0.5),
+        WITH(FRNN_GRU, .recurrent_dropout = NAN),
+        WITH(FRNN_GRU, .gate_activation = (frnn_function)6),
+        WITH(FRNN_GRU, .gate_activation = (frnn_function)-1),
+        WITH(FRNN_GRU, .state_activation = (frnn_function)6),
+        WITH(FRNN_GRU, .state_activation = (frnn_function)-1),
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         EXPECT(FRNN_BAD_ARGUMENT, frnn_pack_size(&bad[i], FRNN_PACK_FORWARD, &bytes));
         EXPECT(FRNN_BAD_ARGUMENT, frnn_tape_size(&bad[i], &batch, &bytes));
     }
     static const frnn_layer large[] = {
-        {FRNN_LSTM, FRNN_F32, INT64_MAX, 1},         {FRNN_LSTM, FRNN_F32, 1, INT64_MAX},
-        {FRNN_LSTM, FRNN_F32, INT32_MAX, INT32_MAX}, {FRNN_GRU, FRNN_F64, INT32_MAX, INT32_MAX},
-        {FRNN_LSTM, FRNN_F64, 1, INT32_MAX},         {FRNN_GRU, FRNN_F64, 1, (int64_t)1 << 30},
+        PLAIN(FRNN_LSTM, FRNN_F32, INT64_MAX, 1),         PLAIN(FRNN_LSTM, FRNN_F32, 1, INT64_MAX),
+        PLAIN(FRNN_LSTM, FRNN_F32, INT32_MAX, INT32_MAX), PLAIN(FRNN_GRU, FRNN_F64, INT32_MAX, INT32_MAX),
+        PLAIN(FRNN_LSTM, FRNN_F64, 1, INT32_MAX),         PLAIN(FRNN_GRU, FRNN_F64, 1, (int64_t)1 << 30),
     };
     for (size_t i = 0; i < sizeof large / sizeof *large; i++)
         for (int kind = 0; kind < 2; kind++)
@@ -47,6 +81,61 @@ static void check_sizes(void) {
     for (size_t i = 0; i < sizeof large_batches / sizeof *large_batches; i++)
         EXPECT(FRNN_TOO_LARGE, frnn_tape_size(&good, &large_batches[i], &bytes));
     EXPECT(FRNN_TOO_LARGE, frnn_tape_size(&large[1], &batch, &bytes));
+}
+
+// What variants may be, the shapes of their weights, and that each of those is wanted.
+static void check_weights(void) {
+    static const struct {
+        frnn_layer layer;
+        struct {
+            int axes;
+            int64_t shape[2];
+        } weights[FRNN_WEIGHTS]; // by frnn_weight
+    } layers[] = {
+        {WITH(FRNN_RNN_RELU, .clip = FLT_MAX, .state_activation = FRNN_IDENTITY),
+         {{2, {5, 3}}, {2, {5, 5}}, {1, {5}}, {1, {5}}}},
+        {WITH(FRNN_GRU_BEFORE, .zoneout_h = 0.99, .recurrent_dropout = 0.99),
+         {{2, {15, 3}}, {2, {15, 5}}, {1, {15}}, {1, {15}}}},
+        {WITH(FRNN_LSTM, .proj_size = 2, .peephole = 1, .zoneout_c = 0.99),
+         {{2, {20, 3}}, {2, {20, 2}}, {1, {20}}, {1, {20}}, {2, {2, 5}}, {2, {3, 5}}}},
+        {WITH(FRNN_LSTM_FORGET, .proj_size = 5, .peephole = 1),
+         {{2, {15, 3}}, {2, {15, 5}}, {1, {15}}, {1, {15}}, {2, {5, 5}}, {2, {2, 5}}}},
+        {WITH(FRNN_LSTM, .layer_norm = 1),
+         {{2, {20, 3}}, {2, {20, 5}}, {1, {20}}, {1, {20}}, {0}, {0}, {1, {20}}, {1, {20}}, {2, {2, 5}}}},
+        {WITH(FRNN_GRU_MINIMAL, .layer_norm = 1),
+         {{2, {10, 3}}, {2, {10, 5}}, {1, {10}}, {1, {10}}, {0}, {0}, {1, {10}}, {1, {10}}}},
+    };
+    static const float zeros[20 * 5];
+    for (size_t i = 0; i < sizeof layers / sizeof *layers; i++) {
+        const frnn_layer *layer = &layers[i].layer;
+        const char *name = frnn_cell_name(layer->cell);
+        const void *weights[FRNN_WEIGHTS + 1];
+        for (int w = 0; w <= FRNN_WEIGHTS; w++) {
+            int64_t shape[2];
+            const int axes = w < FRNN_WEIGHTS ? layers[i].weights[w].axes : 0;
+            CHECK(frnn_weight_shape(layer, (frnn_weight)w, shape) == axes, "%s: weight %d has not %d axes",
+                  name, w, axes);
+            for (int axis = 0; axis < axes; axis++)
+                CHECK(shape[axis] == layers[i].weights[w].shape[axis], "%s: axis %d of weight %d is %d", name,
+                      axis, w, (int)shape[axis]);
+            weights[w] = axes && w != FRNN_B_IH && w != FRNN_B_HH ? zeros : NULL;
+        }
+        for (int kind = FRNN_PACK_FORWARD; kind <= FRNN_PACK_BORROWED; kind++) {
+            const frnn_status right =
+                kind == FRNN_PACK_BORROWED && layer->proj_size ? FRNN_BAD_ARGUMENT : FRNN_OK;
+            size_t bytes = 0;
+            EXPECT(right, frnn_pack_size(layer, (frnn_pack_kind)kind, &bytes));
+            memory pack = memory_new(bytes, 0);
+            EXPECT(right, frnn_pack(layer, (frnn_pack_kind)kind, weights, pack.data, 1));
+            for (int w = 0; w < FRNN_WEIGHTS; w++) {
+                if (!weights[w]) continue;
+                weights[w] = NULL;
+                EXPECT(FRNN_BAD_ARGUMENT, frnn_pack(layer, (frnn_pack_kind)kind, weights, pack.data, 1));
+                weights[w] = zeros;
+            }
+            memory_end(&pack, "a pack");
+        }
+    }
 }
 
 // Each statement spoils one argument of a good call. The good call comes last.
@@ -84,18 +173,19 @@ static void check_sizes(void) {
 
 static void check_calls(void) {
     enum { ENOUGH = 1 << 16 };
-    const frnn_layer layer = {FRNN_GRU, FRNN_F32, 3, 5};
+    const frnn_layer layer = PLAIN(FRNN_GRU, FRNN_F32, 3, 5);
     static const _Alignas(64) float zeros[1024]; // no pack, if taken for one
     static float written[1024];
     size_t bytes;
     memory forward_pack = memory_new(ENOUGH, 0), backward_pack = memory_new(ENOUGH, 0);
     memory tape = memory_new(ENOUGH, 0), scratch = memory_new(ENOUGH, 0);
     void *const workspace = scratch.data;
-    EXPECT(FRNN_BAD_ARGUMENT, frnn_pack(&layer, FRNN_PACK_FORWARD, NULL, zeros, zeros, zeros, workspace, 1));
-    EXPECT(FRNN_BAD_ARGUMENT, frnn_pack(&layer, FRNN_PACK_FORWARD, zeros, NULL, zeros, zeros, workspace, 1));
-    EXPECT(FRNN_BAD_ARGUMENT, frnn_pack(&layer, FRNN_PACK_FORWARD, zeros, zeros, zeros, zeros, NULL, 1));
-    EXPECT(FRNN_OK, frnn_pack(&layer, FRNN_PACK_FORWARD, zeros, zeros, NULL, NULL, forward_pack.data, 1));
-    EXPECT(FRNN_OK, frnn_pack(&layer, FRNN_PACK_BACKWARD, zeros, zeros, NULL, NULL, backward_pack.data, 1));
+    const void *const weights[FRNN_WEIGHTS] = {zeros, zeros}; // no biases
+    EXPECT(FRNN_BAD_ARGUMENT, frnn_pack(&layer, FRNN_PACK_FORWARD, NULL, workspace, 1));
+    EXPECT(FRNN_BAD_ARGUMENT, frnn_pack(&layer, FRNN_PACK_FORWARD, weights, NULL, 1));
+    EXPECT(FRNN_BAD_ARGUMENT, frnn_pack(&layer, FRNN_PACK_FORWARD, weights, forward_pack.data, 0));
+    EXPECT(FRNN_OK, frnn_pack(&layer, FRNN_PACK_FORWARD, weights, forward_pack.data, 1));
+    EXPECT(FRNN_OK, frnn_pack(&layer, FRNN_PACK_BACKWARD, weights, backward_pack.data, 1));
     {
         const frnn_forward_args good = {.pack = forward_pack.data,
                                         .batch = {2, 3, NULL, 0},
@@ -129,7 +219,8 @@ static void check_calls(void) {
 static void check_failing_provider(void) {
     static const float zeros[1024];
     static float written[1024];
-    const frnn_layer layer = {FRNN_GRU, FRNN_F32, 3, 5};
+    const frnn_layer layer = PLAIN(FRNN_GRU, FRNN_F32, 3, 5);
+    const void *const weights[FRNN_WEIGHTS] = {zeros, zeros};
     const frnn_batch batch = {2, 3, NULL, 0};
     gemm_context context = {0, 0};
     const frnn_provider provider = {naive_gemm, &context};
@@ -147,13 +238,12 @@ static void check_failing_provider(void) {
                                          .x = {(void *)zeros, 9, 3},
                                          .tape = tape.data,
                                          .dx = {written, 9, 3},
-                                         .dw_ih = written + 100,
-                                         .dw_hh = written + 200,
+                                         .gradients = {written + 100, written + 200},
                                          .provider = &provider,
                                          .w_ih = zeros,
                                          .threads = 1};
     for (int kind = 0; kind < 2; kind++) {
-        EXPECT(FRNN_OK, frnn_pack(&layer, (frnn_pack_kind)kind, zeros, zeros, NULL, NULL, pack.data, 1));
+        EXPECT(FRNN_OK, frnn_pack(&layer, (frnn_pack_kind)kind, weights, pack.data, 1));
         EXPECT(FRNN_OK,
                kind ? frnn_backward_workspace(&backward, &bytes) : frnn_forward_workspace(&forward, &bytes));
         CHECK(bytes <= workspace.bytes, "a workspace of %zu bytes", bytes);
@@ -288,7 +378,7 @@ static void check_map(frnn_function function, frnn_dtype dtype) {
                   "%s, %d values: other bits", all_isas[isa], (int)n);
         }
         for (int i = 0; i < MOST; i++) {
-            const double right = function == FRNN_TANH ? tanh(values[i]) : sigmoid(values[i]);
+            const double right = apply(function, values[i]);
             CHECK(fabs(expected[i] - right)
                       <= 4 * fabs(right) * (dtype == FRNN_F32 ? FLT_EPSILON : DBL_EPSILON),
                   "%s: f(%g) is %g instead of %g", all_isas[isa], values[i], expected[i], right);
@@ -299,17 +389,19 @@ static void check_map(frnn_function function, frnn_dtype dtype) {
     EXPECT(FRNN_BAD_ARGUMENT, frnn_map(function, dtype, -1, one, one));
     EXPECT(FRNN_BAD_ARGUMENT, frnn_map(function, dtype, 1, NULL, one));
     EXPECT(FRNN_BAD_ARGUMENT, frnn_map(function, dtype, 1, one, NULL));
-    EXPECT(FRNN_BAD_ARGUMENT, frnn_map((frnn_function)2, dtype, 1, one, one));
+    EXPECT(FRNN_BAD_ARGUMENT, frnn_map(FRNN_OWN, dtype, 1, one, one));
+    EXPECT(FRNN_BAD_ARGUMENT, frnn_map((frnn_function)6, dtype, 1, one, one));
     EXPECT(FRNN_BAD_ARGUMENT, frnn_map(function, (frnn_dtype)2, 1, one, one));
 }
 
 int main(void) {
     check_sizes();
+    check_weights();
     check_calls();
     check_failing_provider();
     check_machine();
     check_products();
-    for (int function = 0; function < 2; function++)
+    for (int function = FRNN_TANH; function <= FRNN_IDENTITY; function++)
         for (int dtype = 0; dtype < 2; dtype++) check_map((frnn_function)function, (frnn_dtype)dtype);
     return report("test_api");
 }
