@@ -105,25 +105,13 @@ frnn_status frnn_backward_workspace(const frnn_backward_args *args, size_t *byte
 
 // --- Rows by address ----------------------------------------------------------------------------
 
-// Of some array [rows][ld].
-static void rows_of(const plan *p, const void *array, int64_t ld, int64_t begin, int64_t count,
-                    const void **rows) {
-    const int64_t bytes = ld * (int64_t)frnn_itemsize(p->run.pack->layer.dtype);
-    for (int64_t i = 0; i < count; i++) rows[i] = (const char *)array + (begin + i) * bytes;
-}
-
 // The gradients of W x.
 static const void *input_gates(const plan *p) { return p->run.raw_x ? p->run.raw_x : p->run.gates; }
 static int64_t input_ld(const plan *p) { return p->run.raw_x ? p->run.raw_ld : p->run.gates_ld; }
 static void input_gate_rows(const void *context, int64_t begin, int64_t count, const void **rows) {
     const plan *p = context;
-    rows_of(p, input_gates(p), input_ld(p), begin, count, rows);
-}
-
-// What entered the second product.
-static void second_rows(const void *context, int64_t begin, int64_t count, const void **rows) {
-    const plan *p = context;
-    rows_of(p, p->run.second, p->run.state_ld, begin, count, rows);
+    const int64_t bytes = input_ld(p) * (int64_t)frnn_itemsize(p->run.pack->layer.dtype);
+    for (int64_t i = 0; i < count; i++) rows[i] = (const char *)input_gates(p) + (begin + i) * bytes;
 }
 
 static void view_rows(const plan *p, const frnn_view *view, int64_t begin, int64_t count, const void **rows) {
@@ -159,14 +147,14 @@ static void weight_gradients(const plan *p, int64_t begin, int64_t end, void *sc
     const int64_t H = layer->hidden_size, P = frnn_state_size(layer), I = layer->input_size;
     const int64_t item = (int64_t)frnn_itemsize(layer->dtype);
     void *const *const to = p->args->gradients;
-    void *const dw_ih = p->with_provider ? NULL : to[FRNN_W_IH], *const dw_hh =
-                                                                     p->with_provider ? NULL : to[FRNN_W_HH];
+    void *const dw_ih = p->with_provider ? NULL : to[FRNN_W_IH];
+    void *const dw_hh = p->with_provider ? NULL : to[FRNN_W_HH];
     // Of layers that are normalised the gradients of W x and R h are not those of the sum.
     const int norm = layer->layer_norm;
     const frnn_outer sides[3] = {
         {x_rows, p, I, norm ? NULL : dw_ih, I},
         {h_rows, p, P, norm ? NULL : dw_hh, P},
-        {second_rows, p, H, p->info->late < p->info->gates ? dw_hh : NULL, H},
+        {frnn_second_rows, &p->run, H, p->info->late < p->info->gates ? dw_hh : NULL, H},
     };
     char *const sums = p->bias_sums, *const db_ih = to[FRNN_B_IH], *const db_hh = to[FRNN_B_HH];
     frnn_outer_columns groups[8];

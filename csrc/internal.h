@@ -124,7 +124,7 @@ int frnn_has_second(const frnn_layer *layer);
 int frnn_keeps_new_c(const frnn_layer *layer);
 
 // Of a row's W x, R h and c': mean and 1 / sqrt(variance + 1e-5).
-#define FRNN_MOMENTS 6
+enum { MEAN_X, RATE_X, MEAN_H, RATE_H, MEAN_C, RATE_C, FRNN_MOMENTS };
 
 void frnn_tape_carve(frnn_tape *tape, const frnn_layer *layer, const frnn_schedule *schedule,
                      frnn_arena *arena);
@@ -367,6 +367,8 @@ void frnn_outer_products(const frnn_kernels *kernels, frnn_dtype dtype, int64_t 
 
 // Gradients of the weights that only variants have, and, in raw_x, those of a normalised W x (variants.c): a
 // thread's part of a job, which all of them take.
+// frnn_rows of a frnn_backward_run: what entered the second product.
+void frnn_second_rows(const void *run, int64_t begin, int64_t count, const void **rows);
 void frnn_variant_gradients(const frnn_backward_run *run, void *const *gradients, int thread, int threads,
                             frnn_barrier *barrier, void *scratch);
 

@@ -6,7 +6,7 @@ typedef struct {
     int64_t begin, count;
 } units;
 
-// sum (n) = the sum over rows of x (y - mean) rate; x, from `column` on, and y by row; the moments, or NULL, too.
+// sum (n) = the sum over rows of x (y - mean) rate, or of x y.
 typedef struct {
     const frnn_backward_run *run;
     const void *x; // [rows][ldx]
@@ -67,11 +67,11 @@ static void scale_gradients(const frnn_backward_run *run, const units *u, const 
         scaled_sum s = {.run = run, .ldx = run->gates_ld, .ldy = run->raw_ld};
         s.x = block_at(run, u, run->gates, gate);
         s.y = block_at(run, u, run->raw_x, gate);
-        s.moment = 0;
+        s.moment = MEAN_X;
         if (to[FRNN_LN_IH]) sum_scaled(&s, u->count, block_at(run, u, to[FRNN_LN_IH], gate));
         s.x = block_at(run, u, run->gates, info->hidden_block[gate]);
         s.y = block_at(run, u, run->raw_h, gate);
-        s.moment = 2;
+        s.moment = MEAN_H;
         if (to[FRNN_LN_HH]) sum_scaled(&s, u->count, block_at(run, u, to[FRNN_LN_HH], gate));
     }
 }
@@ -87,7 +87,7 @@ static void c_scale_gradient(const frnn_backward_run *run, const units *u, void 
         .ldx = run->state_ld,
         .y = block_at(run, u, run->new_c, 0),
         .ldy = run->state_ld,
-        .moment = 4,
+        .moment = MEAN_C,
     };
     sum_scaled(&s, u->count, block_at(run, u, to, 0));
     for (int64_t row = 0; row < rows; row += FRNN_SUM_BLOCK)
@@ -95,7 +95,7 @@ static void c_scale_gradient(const frnn_backward_run *run, const units *u, void 
                                  run->state_ld, block_at(run, u, to, 1), row > 0);
 }
 
-static void second_rows(const void *context, int64_t begin, int64_t count, const void **rows) {
+void frnn_second_rows(const void *context, int64_t begin, int64_t count, const void **rows) {
     const frnn_backward_run *run = context;
     const int64_t bytes = run->state_ld * (int64_t)frnn_itemsize(run->pack->layer.dtype);
     for (int64_t i = 0; i < count; i++) rows[i] = (const char *)run->second + (begin + i) * bytes;
@@ -105,7 +105,7 @@ static void second_rows(const void *context, int64_t begin, int64_t count, const
 static void projection_gradient(const frnn_backward_run *run, void *to, int64_t begin, int64_t end,
                                 void *scratch) {
     const frnn_layer *layer = &run->pack->layer;
-    const frnn_outer outer = {second_rows, run, layer->hidden_size, to, layer->hidden_size};
+    const frnn_outer outer = {frnn_second_rows, run, layer->hidden_size, to, layer->hidden_size};
     const frnn_outer_columns columns = {begin, end - begin, begin, 1};
     if (begin == end) return;
     frnn_outer_products(run->pack->kernels, layer->dtype, run->schedule.rows, run->output, run->state_ld,

@@ -11,9 +11,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_kernels import (
+    PADDED,
     VECTOR_ISAS,
     Case,
     assert_close,
+    assert_padding_is_neither_read_nor_left,
+    assert_pieces_have_the_bits,
     assert_same_bits,
     by_kernels,
     by_reference,
@@ -95,28 +98,15 @@ def test_same_bits_for_a_row_alone_and_step_by_step(
                 assert value.tobytes() == whole[key][part].tobytes(), key
     case.lengths = None
     whole = by_kernels(case, training=False)
-    given = dict(case.given)
-    for begin, end in ((0, 1), (1, 4), (4, 6)):
-        given["x"] = case.given["x"][:, begin:end]
-        part = by_kernels(Case(config, given, None, False), training=False)
-        assert part["y"].tobytes() == whole["y"][:, begin:end].tobytes()
-        given["h0"], given["c0"] = part["h_n"], part["c_n"]
-    assert given["h0"].tobytes() == whole["h_n"].tobytes()
+    assert_pieces_have_the_bits(case, whole, ((0, 1), (1, 4), (4, 6)))
 
 
 @pytest.mark.parametrize("name", NAMED)
 def test_gradients_are_exact_for_ragged_rows_and_padding_is_not_read(
     dtype: np.dtype, name: str, rng: Any
 ) -> None:
-    case = make_case(rng, NAMED[name], dtype, (6, 7, 5, 18))
-    case.lengths = np.array([7, 0, 3, 7, 1, 5])
-    clean = by_kernels(case)
-    for row, length in enumerate(case.lengths):
-        case.given["x"][row, length:] = np.nan
-        case.given["dy"][row, length:] = np.nan
-        assert not clean["y"][row, length:].any()
-        assert not clean["dx"][row, length:].any()
-    assert_same_bits(by_kernels(case), clean)
+    case = make_case(rng, NAMED[name], dtype, PADDED)
+    clean = assert_padding_is_neither_read_nor_left(case)
     for come, gone in (("h0", "h_n"), ("c0", "c_n"), ("dh_n", "dh0"), ("dc_n", "dc0")):
         if case.given[come] is not None:  # of a row without steps
             np.testing.assert_array_equal(clean[gone][1], case.given[come][1])

@@ -148,6 +148,35 @@ def assert_same_bits(a: dict[str, Any], b: dict[str, Any]) -> None:
             assert a[name].tobytes() == b[name].tobytes(), name
 
 
+def assert_pieces_have_the_bits(
+    case: Case, whole: dict[str, Any], pieces: tuple[tuple[int, int], ...]
+) -> None:
+    """Inference a piece at a time, the state handed on, against all at once."""
+    given = dict(case.given)
+    for begin, end in pieces:
+        given["x"] = case.given["x"][:, begin:end]
+        part = by_kernels(Case(case.config, given, None, False), training=False)
+        assert part["y"].tobytes() == whole["y"][:, begin:end].tobytes()
+        given["h0"], given["c0"] = part["h_n"], part["c_n"]
+    assert given["h0"].tobytes() == whole["h_n"].tobytes()
+
+
+PADDED = (6, 7, 5, 18)
+
+
+def assert_padding_is_neither_read_nor_left(case: Case) -> dict[str, Any]:
+    """Of a case of sizes PADDED, made ragged; returns what it gives."""
+    case.lengths = np.array([7, 0, 3, 7, 1, 5])
+    clean = by_kernels(case)
+    for row, length in enumerate(case.lengths):
+        case.given["x"][row, length:] = np.nan
+        case.given["dy"][row, length:] = np.nan
+        assert not clean["y"][row, length:].any()
+        assert not clean["dx"][row, length:].any()
+    assert_same_bits(by_kernels(case), clean)
+    return clean
+
+
 @pytest.mark.parametrize("config", PLAIN, ids=str)
 @pytest.mark.parametrize("size", SIZES)
 def test_kernels_agree_with_the_reference(
@@ -262,26 +291,12 @@ def test_same_bits_in_inference_training_and_step_by_step(
     whole = by_kernels(case)
     inference = by_kernels(case, training=False)
     assert_same_bits(inference, {k: whole[k] for k in inference})
-    given = dict(case.given)
-    for begin, end in ((0, 1), (1, 2), (2, 7), (7, 9)):
-        given["x"] = case.given["x"][:, begin:end]
-        part = by_kernels(Case(config, given, None, False), training=False)
-        assert part["y"].tobytes() == whole["y"][:, begin:end].tobytes()
-        given["h0"], given["c0"] = part["h_n"], part["c_n"]
-    assert given["h0"].tobytes() == whole["h_n"].tobytes()
+    assert_pieces_have_the_bits(case, whole, ((0, 1), (1, 2), (2, 7), (7, 9)))
 
 
 @pytest.mark.parametrize("config", PLAIN, ids=str)
 def test_padding_is_neither_read_nor_left_unwritten(isa: str, config: Config, rng: Any) -> None:
-    case = make_case(rng, config, np.dtype("float32"), (6, 7, 5, 18))
-    case.lengths = np.array([7, 0, 3, 7, 1, 5])
-    clean = by_kernels(case)
-    for row, length in enumerate(case.lengths):
-        case.given["x"][row, length:] = np.nan
-        case.given["dy"][row, length:] = np.nan
-        assert not clean["y"][row, length:].any()
-        assert not clean["dx"][row, length:].any()
-    assert_same_bits(by_kernels(case), clean)
+    assert_padding_is_neither_read_nor_left(make_case(rng, config, np.dtype("float32"), PADDED))
 
 
 # --- Special values -----------------------------------------------------------------------------
