@@ -23,9 +23,12 @@ static frnn_status check(const frnn_backward_args *args) {
     const frnn_pack_header *pack = args ? frnn_pack_check(args->pack, FRNN_PACK_BACKWARD) : NULL;
     if (!pack || !args->x.data || !args->tape || args->threads < 1) return FRNN_BAD_ARGUMENT;
     const frnn_layer *layer = &pack->layer;
-    const int has_c = pack->kernels->cell[layer->dtype][layer->cell].info->has_c;
-    if (!frnn_aligned(args->tape) || (!has_c && (args->dc_n || args->dc0))) return FRNN_BAD_ARGUMENT;
+    if (!frnn_aligned(args->tape) || (!frnn_has_c(layer) && (args->dc_n || args->dc0)))
+        return FRNN_BAD_ARGUMENT;
     if (args->provider && (!args->provider->gemm || !args->w_ih)) return FRNN_BAD_ARGUMENT;
+    if (!frnn_checkpoints_allowed(&args->batch, args->checkpoint_every)) return FRNN_BAD_ARGUMENT;
+    if (args->checkpoint_every && !frnn_pack_check(args->forward_pack, FRNN_PACK_FORWARD))
+        return FRNN_BAD_ARGUMENT;
     return frnn_batch_check(&args->batch);
 }
 
@@ -46,6 +49,7 @@ static void make_plan(const frnn_backward_args *args, int threads, plan *plan, f
         .dh0 = args->dh0,
         .dc0 = args->dc0,
         .seed = args->seed,
+        .accumulate = args->accumulate,
     };
     plan->args = args;
     plan->with_provider = args->provider && frnn_takes_provider(layer);
@@ -96,6 +100,7 @@ frnn_status frnn_backward_workspace(const frnn_backward_args *args, size_t *byte
     *bytes = 0;
     const frnn_status status = check(args);
     if (status != FRNN_OK) return status;
+    if (args->checkpoint_every) return frnn_checkpoints_backward_workspace(args, bytes);
     frnn_arena arena = {0};
     plan plan;
     make_plan(args, args->threads, &plan, &arena);
@@ -169,23 +174,29 @@ static void weight_gradients(const plan *p, int64_t begin, int64_t end, void *sc
         groups[count++] = (frnn_outer_columns){first, columns, first, hidden == first ? 1 | hidden_side : 1};
         if (hidden != first) groups[count++] = (frnn_outer_columns){hidden, columns, first, hidden_side};
     }
+    if (p->run.accumulate)
+        for (const frnn_outer_columns *g = groups; g < groups + count; g++) {
+            const char *const db = g->sides & 1 ? db_ih : db_hh;
+            if (db) memcpy(sums + g->first * item, db + g->c_row * item, (size_t)(g->columns * item));
+        }
     const frnn_kernels *kernels = p->run.pack->kernels;
-    const int64_t rows = p->run.schedule.rows;
-    if (!rows) return;
-    frnn_outer_products(kernels, layer->dtype, rows, p->run.gates, p->run.gates_ld, groups, count, sides, 3,
-                        db_ih || db_hh ? sums : NULL, scratch);
-    for (const frnn_outer_columns *g = groups; g < groups + count; g++) {
+    const frnn_outer_columns mine = {begin, end - begin, begin, 1};
+    const frnn_outer x = {x_rows, p, I, dw_ih, I}, h = {h_rows, p, P, dw_hh, P};
+    FRNN_EACH_BLOCK(block, &p->run.schedule) {
+        const int accumulate = p->run.accumulate || block.end < p->run.schedule.rows;
+        frnn_outer_products(kernels, layer->dtype, block, p->run.gates, p->run.gates_ld, groups, count, sides,
+                            3, db_ih || db_hh ? sums : NULL, scratch, accumulate);
+        if (!norm) continue;
+        frnn_outer_products(kernels, layer->dtype, block, input_gates(p), input_ld(p), &mine, 1, &x, 1, NULL,
+                            scratch, accumulate);
+        frnn_outer_products(kernels, layer->dtype, block, p->run.hidden, p->run.raw_ld, &mine, 1, &h, 1, NULL,
+                            scratch, accumulate);
+    }
+    for (const frnn_outer_columns *g = groups; g < groups + count && p->run.schedule.rows; g++) {
         const size_t bytes = (size_t)(g->columns * item);
         if (g->sides & 1 && db_ih) memcpy(db_ih + g->c_row * item, sums + g->first * item, bytes);
         if (g->sides & 6 && db_hh) memcpy(db_hh + g->c_row * item, sums + g->first * item, bytes);
     }
-    if (!norm) return;
-    const frnn_outer_columns mine = {begin, end - begin, begin, 1};
-    const frnn_outer x = {x_rows, p, I, dw_ih, I}, h = {h_rows, p, P, dw_hh, P};
-    frnn_outer_products(kernels, layer->dtype, rows, input_gates(p), input_ld(p), &mine, 1, &x, 1, NULL,
-                        scratch);
-    frnn_outer_products(kernels, layer->dtype, rows, p->run.hidden, p->run.raw_ld, &mine, 1, &h, 1, NULL,
-                        scratch);
 }
 
 static void input_gradient(const plan *p, int64_t begin, int64_t end, void *scratch) {
@@ -248,7 +259,7 @@ static frnn_status provider_weights(const plan *p, int hidden, int64_t row, int6
                                                   p->run.gates_ld, 1, p->gathered, n, 0, p->product, n);
         if (status != FRNN_OK) return status;
         char *const part = (char *)to + gate * H * n * item;
-        if (row == 0)
+        if (row == 0 && !p->run.accumulate)
             memcpy(part, p->product, (size_t)(m * n * item));
         else
             add(layer->dtype, m * n, p->product, part);
@@ -286,6 +297,7 @@ static frnn_status provider_products(const plan *p) {
 // No row had any step: the states' gradients pass through and every sum is empty.
 static void all_empty(const plan *p) {
     const frnn_layer *layer = &p->run.pack->layer;
+    if (p->run.accumulate) return;
     for (int i = 0; i < FRNN_WEIGHTS; i++) {
         int64_t shape[2];
         if (p->args->gradients[i] && frnn_weight_shape(layer, (frnn_weight)i, shape))
@@ -296,24 +308,31 @@ static void all_empty(const plan *p) {
 frnn_status frnn_backward_each(const frnn_backward_args *args, void *const *workspaces, int calls) {
     if (!args || !workspaces || calls < 1 || calls > FRNN_MAX_CALLS) return FRNN_BAD_ARGUMENT;
     plan plans[FRNN_MAX_CALLS];
-    void *contexts[FRNN_MAX_CALLS] = {0};
-    int wanted[FRNN_MAX_CALLS] = {0};
+    void *contexts[FRNN_MAX_CALLS];
+    int wanted[FRNN_MAX_CALLS], planned = 0;
     double multiply_adds = 0;
     for (int i = 0; i < calls; i++) {
-        const frnn_status status = check(&args[i]);
+        frnn_status status = check(&args[i]);
         if (status != FRNN_OK) return status;
         if (!workspaces[i] || !frnn_aligned(workspaces[i])) return FRNN_BAD_ARGUMENT;
+        if (args[i].checkpoint_every) {
+            status = frnn_checkpoints_backward(&args[i], workspaces[i]);
+            if (status != FRNN_OK) return status;
+            continue;
+        }
+        plan *const p = &plans[planned];
         frnn_arena arena = {.base = workspaces[i]};
-        make_plan(&args[i], frnn_threads_of(args->threads, i, calls), &plans[i], &arena);
+        make_plan(&args[i], frnn_threads_of(args->threads, i, calls), p, &arena);
         if (arena.overflow) return FRNN_TOO_LARGE;
-        contexts[i] = &plans[i];
-        wanted[i] = plans[i].threads;
-        multiply_adds += plans[i].multiply_adds;
+        if (p->run.schedule.rows == 0) all_empty(p);
+        contexts[planned] = p;
+        wanted[planned++] = p->threads;
+        multiply_adds += p->multiply_adds;
     }
-    for (int i = 0; i < calls; i++)
-        if (plans[i].run.schedule.rows == 0) all_empty(&plans[i]);
-    frnn_pool_run_each(backward_job, contexts, wanted, calls, frnn_threads_for(multiply_adds, args->threads));
-    for (int i = 0; i < calls; i++) {
+    if (planned)
+        frnn_pool_run_each(backward_job, contexts, wanted, planned,
+                           frnn_threads_for(multiply_adds, args->threads));
+    for (int i = 0; i < planned; i++) {
         const frnn_status status = plans[i].with_provider ? provider_products(&plans[i]) : FRNN_OK;
         if (status != FRNN_OK) return status;
     }

@@ -128,10 +128,17 @@ typedef struct {
     int64_t time;           // T >= 1
     const int64_t *lengths; // (B), each 0..T in any order, or NULL: all T
     int reverse;            // run each row from its own last valid step to its first
+    // Of each row's steps, in the order in which they run, only these: `steps` of them, or 0: all, from first_step
+    // on. The states h0, c0 enter the first of them; those of a row that has none of them pass through. Zeros past
+    // the lengths are written where first_step is 0.
+    int64_t first_step, steps;
 } frnn_batch;
 
-// What BPTT keeps of a forward call. It is consumed by frnn_backward.
-frnn_status frnn_tape_size(const frnn_layer *layer, const frnn_batch *batch, size_t *bytes);
+// What BPTT keeps of a forward call. It is consumed by frnn_backward. With checkpoint_every k > 0 it is the states
+// every k steps, or some more (as many as make up whole blocks of 512 rows), and backward runs the steps between
+// them again: less memory, the same bits.
+frnn_status frnn_tape_size(const frnn_layer *layer, const frnn_batch *batch, int64_t checkpoint_every,
+                           size_t *bytes);
 
 typedef struct {
     const void *pack; // FRNN_PACK_FORWARD or FRNN_PACK_BORROWED
@@ -147,6 +154,7 @@ typedef struct {
     const void *w_ih;              // (G*H, I), read only where a provider is given
     int threads;                   // the most to use, 1 or more; frnn_num_threads() is the user's wish
     uint64_t seed;                 // with a tape: of the masks of zoneout and dropout
+    int64_t checkpoint_every;      // with a tape: as for its size; then batch has all steps
 } frnn_forward_args;
 
 // The workspace functions want the arguments as the call gets them.
@@ -157,7 +165,8 @@ frnn_status frnn_forward(const frnn_forward_args *args, void *workspace);
 #define FRNN_MAX_CALLS 8
 frnn_status frnn_forward_each(const frnn_forward_args *args, void *const *workspaces, int calls);
 
-// Gradients are written, not added to what is there.
+// Gradients are written, not added to what is there, unless `accumulate` says that those of weights are the sums of
+// all later steps, as calls for those have left them.
 typedef struct {
     const void *pack;              // FRNN_PACK_BACKWARD or FRNN_PACK_BORROWED
     frnn_batch batch;              // as in the forward call
@@ -173,6 +182,9 @@ typedef struct {
     const void *w_ih;              // (G*H, I), read only where a provider is given
     int threads;                   // the most to use, 1 or more
     uint64_t seed;                 // as in the forward call
+    int accumulate;                // see above
+    int64_t checkpoint_every;      // as in the forward call
+    const void *forward_pack;      // with checkpoint_every: that of the forward call
 } frnn_backward_args;
 
 frnn_status frnn_backward_workspace(const frnn_backward_args *args, size_t *bytes);

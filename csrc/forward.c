@@ -25,9 +25,10 @@ static frnn_status check(const frnn_forward_args *args) {
     const frnn_pack_header *pack = args ? frnn_pack_check(args->pack, FRNN_PACK_FORWARD) : NULL;
     if (!pack || !args->x.data || args->threads < 1 || !frnn_aligned(args->tape)) return FRNN_BAD_ARGUMENT;
     const frnn_layer *layer = &pack->layer;
-    const int has_c = pack->kernels->cell[layer->dtype][layer->cell].info->has_c;
-    if (!has_c && (args->c0 || args->c_n)) return FRNN_BAD_ARGUMENT;
+    if (!frnn_has_c(layer) && (args->c0 || args->c_n)) return FRNN_BAD_ARGUMENT;
     if (args->provider && (!args->provider->gemm || !args->w_ih)) return FRNN_BAD_ARGUMENT;
+    if (!frnn_checkpoints_allowed(&args->batch, args->checkpoint_every)) return FRNN_BAD_ARGUMENT;
+    if (args->checkpoint_every && !args->tape) return FRNN_BAD_ARGUMENT;
     return frnn_batch_check(&args->batch);
 }
 
@@ -109,6 +110,7 @@ frnn_status frnn_forward_workspace(const frnn_forward_args *args, size_t *bytes)
     *bytes = 0;
     const frnn_status status = check(args);
     if (status != FRNN_OK) return status;
+    if (args->checkpoint_every) return frnn_checkpoints_forward_workspace(args, bytes);
     frnn_arena arena = {0};
     plan plan;
     make_plan(args, args->threads, &plan, &arena);
@@ -193,31 +195,39 @@ static frnn_status forward_with_provider(const frnn_forward_args *args, plan *pl
 frnn_status frnn_forward_each(const frnn_forward_args *args, void *const *workspaces, int calls) {
     if (!args || !workspaces || calls < 1 || calls > FRNN_MAX_CALLS) return FRNN_BAD_ARGUMENT;
     plan plans[FRNN_MAX_CALLS];
+    const frnn_forward_args *planned_args[FRNN_MAX_CALLS];
     void *native[FRNN_MAX_CALLS];
-    int wanted[FRNN_MAX_CALLS], natives = 0;
+    int wanted[FRNN_MAX_CALLS], planned = 0, natives = 0;
     double multiply_adds = 0;
     for (int i = 0; i < calls; i++) {
-        const frnn_status status = check(&args[i]);
+        frnn_status status = check(&args[i]);
         if (status != FRNN_OK) return status;
         if (!workspaces[i] || !frnn_aligned(workspaces[i])) return FRNN_BAD_ARGUMENT;
+        if (args[i].checkpoint_every) {
+            status = frnn_checkpoints_forward(&args[i], workspaces[i]);
+            if (status != FRNN_OK) return status;
+            continue;
+        }
+        plan *const p = &plans[planned];
+        planned_args[planned++] = &args[i];
         frnn_arena arena = {.base = workspaces[i]};
-        make_plan(&args[i], frnn_threads_of(args->threads, i, calls), &plans[i], &arena);
+        make_plan(&args[i], frnn_threads_of(args->threads, i, calls), p, &arena);
         if (arena.overflow) return FRNN_TOO_LARGE;
-        if (plans[i].run.projected) continue;
-        plans[i].run.last_step = plans[i].run.schedule.steps;
-        wanted[natives] = plans[i].threads;
-        multiply_adds += plans[i].multiply_adds;
-        native[natives++] = &plans[i];
+        if (p->run.projected) continue;
+        p->run.last_step = p->run.schedule.steps;
+        wanted[natives] = p->threads;
+        multiply_adds += p->multiply_adds;
+        native[natives++] = p;
     }
     if (natives)
         frnn_pool_run_each(forward_job, native, wanted, natives,
                            frnn_threads_for(multiply_adds, args->threads));
-    for (int i = 0; i < calls; i++) {
+    for (int i = 0; i < planned; i++) {
         if (plans[i].run.projected) {
-            const frnn_status status = forward_with_provider(&args[i], &plans[i]);
+            const frnn_status status = forward_with_provider(planned_args[i], &plans[i]);
             if (status != FRNN_OK) return status;
         }
-        finish(&args[i], &plans[i]);
+        finish(planned_args[i], &plans[i]);
     }
     return FRNN_OK;
 }

@@ -18,7 +18,7 @@
 #define FRNN_CELLS (0 FRNN_EACH_CELL(FRNN_ONE))
 #define FRNN_FUNCTIONS 6
 #define FRNN_ALIGN 64
-// Sums over all rows of a batch (dW, dR, db) are made in blocks of this many rows, in order: it is
+// Sums over all rows of a batch (dW, dR, db) are made in blocks of up to this many rows, see frnn_block: it is
 // part of their canonical order, so it must not depend on the machine.
 #define FRNN_SUM_BLOCK 512
 // Columns of A that such a sum takes at a time: whole cache lines.
@@ -57,11 +57,12 @@ void *frnn_carve(frnn_arena *arena, int64_t count, size_t itemsize);
 typedef struct {
     int64_t batch; // B
     int64_t time;  // T
-    int64_t steps; // longest length
-    int64_t rows;  // sum of the lengths
+    int64_t first; // the call's first step: steps are counted from it
+    int64_t steps; // of the longest row
+    int64_t rows;  // sum of all rows' steps
     int reverse;
     int64_t *order;  // [B] the caller's row
-    int64_t *length; // [B] of sorted row r
+    int64_t *length; // [B] of sorted row r, with the steps before the first and after the last
     int64_t *active; // [steps + 1], active[steps] = 0
     int64_t *start;  // [steps + 1], start[steps] = rows
 } frnn_schedule;
@@ -73,7 +74,12 @@ static inline int64_t frnn_state_start(const frnn_schedule *s, int64_t step) {
 
 // Time index in the caller's arrays of sorted row r at a step.
 static inline int64_t frnn_time_of(const frnn_schedule *s, int64_t r, int64_t step) {
-    return s->reverse ? s->length[r] - 1 - step : step;
+    return s->reverse ? s->length[r] - 1 - s->first - step : s->first + step;
+}
+
+// The steps of sorted row r.
+static inline int64_t frnn_row_steps(const frnn_schedule *s, int64_t r) {
+    return frnn_max(0, frnn_min(s->length[r] - s->first, s->steps));
 }
 
 // Offset in a view of sorted row r at a step.
@@ -87,6 +93,19 @@ typedef struct {
 } frnn_cursor;
 
 frnn_cursor frnn_cursor_at(const frnn_schedule *schedule, int64_t tape_row);
+
+// Sums over a tape's rows go over blocks of them, the last block first: whole steps of up to FRNN_SUM_BLOCK rows in
+// all, or a part of a step that has more. So those of some steps can be added to those of all later ones.
+typedef struct {
+    int64_t begin, end;
+} frnn_block;
+
+frnn_block frnn_block_before(const frnn_schedule *schedule, int64_t row); // that ends there; {0, 0}: none
+#define FRNN_EACH_BLOCK(block, schedule) \
+    for (frnn_block block = frnn_block_before(schedule, (schedule)->rows); block.end; \
+         block = frnn_block_before(schedule, block.begin))
+// The first of as many whole blocks of steps as have `steps` or more, the last of them before step `end`.
+int64_t frnn_blocks_begin(const frnn_batch *batch, int64_t end, int64_t steps);
 
 static inline void frnn_cursor_next(const frnn_schedule *s, frnn_cursor *at) {
     if (++at->row == s->active[at->step]) {
@@ -102,7 +121,7 @@ static inline int64_t frnn_state_size(const frnn_layer *layer) { // P
     return layer->proj_size ? layer->proj_size : layer->hidden_size;
 }
 frnn_status frnn_batch_check(const frnn_batch *batch);
-int64_t frnn_batch_rows(const frnn_batch *batch); // sum of the lengths
+int64_t frnn_batch_rows(const frnn_batch *batch); // sum of all rows' steps
 // Carves the schedule's arrays; fills them only where the arena has memory.
 void frnn_schedule_build(frnn_schedule *schedule, const frnn_batch *batch, frnn_arena *arena);
 
@@ -120,6 +139,7 @@ typedef struct {
 } frnn_tape;
 
 void frnn_row_sizes(const frnn_layer *layer, int64_t *gates_ld, int64_t *state_ld, int64_t *raw_ld);
+int frnn_has_c(const frnn_layer *layer);
 int frnn_has_second(const frnn_layer *layer);
 int frnn_keeps_new_c(const frnn_layer *layer);
 
@@ -250,6 +270,7 @@ typedef struct {
     void *dc_normal; // [rows][state_ld]: that of c', normalised
     int64_t gates_ld, state_ld, raw_ld;
     uint64_t seed;
+    int accumulate; // the gradients of weights are added to those of later steps
 } frnn_backward_run;
 
 // A product C (m, n) = A (m, k) B (k, n) as the kernels see it: rows of A and C by address.
@@ -359,18 +380,30 @@ typedef struct {
 
 // Bytes of scratch that one thread wants for frnn_outer_products with n columns of B in all.
 size_t frnn_outer_scratch(frnn_dtype dtype, int64_t rows, int64_t n);
-// For each of the groups of columns and its right sides: C[c_row + i][:n] = sum over `rows` rows of
-// a[row][first + i] b[row][:n]; and sums[first + i] = sum of a[row][first + i] unless sums is NULL; canonical order.
-void frnn_outer_products(const frnn_kernels *kernels, frnn_dtype dtype, int64_t rows, const void *a,
+// For each of the groups of columns and its right sides: C[c_row + i][:n] (+)= sum over rows [begin, end) of
+// a[row][first + i] b[row][:n]; and sums[first + i] (+)= sum of a[row][first + i] unless sums is NULL; FRNN_SUM_BLOCK
+// rows at a time, in order.
+void frnn_outer_products(const frnn_kernels *kernels, frnn_dtype dtype, frnn_block rows, const void *a,
                          int64_t lda, const frnn_outer_columns *groups, int group_count,
-                         const frnn_outer *outers, int count, void *sums, void *scratch);
+                         const frnn_outer *outers, int count, void *sums, void *scratch, int accumulate);
 
-// Gradients of the weights that only variants have, and, in raw_x, those of a normalised W x (variants.c): a
-// thread's part of a job, which all of them take.
 // frnn_rows of a frnn_backward_run: what entered the second product.
 void frnn_second_rows(const void *run, int64_t begin, int64_t count, const void **rows);
+// Gradients of the weights that only variants have, and, in raw_x, those of a normalised W x (variants.c): a
+// thread's part of a job, which all of them take.
 void frnn_variant_gradients(const frnn_backward_run *run, void *const *gradients, int thread, int threads,
                             frnn_barrier *barrier, void *scratch);
+
+// --- Checkpoints (checkpoints.c) ----------------------------------------------------------------
+
+int frnn_checkpoints_allowed(const frnn_batch *batch, int64_t every); // every 0: none
+// The calls with checkpoint_every, and what they want of memory.
+frnn_status frnn_checkpoints_size(const frnn_layer *layer, const frnn_batch *batch, int64_t every,
+                                  size_t *bytes);
+frnn_status frnn_checkpoints_forward_workspace(const frnn_forward_args *args, size_t *bytes);
+frnn_status frnn_checkpoints_forward(const frnn_forward_args *args, void *workspace);
+frnn_status frnn_checkpoints_backward_workspace(const frnn_backward_args *args, size_t *bytes);
+frnn_status frnn_checkpoints_backward(const frnn_backward_args *args, void *workspace);
 
 extern const frnn_kernels frnn_generic_kernels;
 #if defined(__x86_64__)

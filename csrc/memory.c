@@ -20,14 +20,17 @@ void frnn_row_sizes(const frnn_layer *layer, int64_t *gates_ld, int64_t *state_l
     *raw_ld = frnn_padded(info->gates * layer->hidden_size);
 }
 
+int frnn_has_c(const frnn_layer *layer) {
+    return frnn_generic_kernels.cell[layer->dtype][layer->cell].info->has_c;
+}
+
 int frnn_has_second(const frnn_layer *layer) {
     const frnn_cell_info *info = frnn_generic_kernels.cell[layer->dtype][layer->cell].info;
     return layer->proj_size || info->late < info->gates;
 }
 
 int frnn_keeps_new_c(const frnn_layer *layer) {
-    const int has_c = frnn_generic_kernels.cell[layer->dtype][layer->cell].info->has_c;
-    return has_c && (layer->peephole || layer->layer_norm);
+    return frnn_has_c(layer) && (layer->peephole || layer->layer_norm);
 }
 
 void frnn_tape_carve(frnn_tape *tape, const frnn_layer *layer, const frnn_schedule *schedule,
@@ -49,12 +52,15 @@ void frnn_tape_carve(frnn_tape *tape, const frnn_layer *layer, const frnn_schedu
     tape->moments = norm ? frnn_carve(arena, rows, FRNN_MOMENTS * item) : NULL;
 }
 
-frnn_status frnn_tape_size(const frnn_layer *layer, const frnn_batch *batch, size_t *bytes) {
+frnn_status frnn_tape_size(const frnn_layer *layer, const frnn_batch *batch, int64_t checkpoint_every,
+                           size_t *bytes) {
     if (!bytes) return FRNN_BAD_ARGUMENT;
     *bytes = 0;
     frnn_status status = frnn_layer_check(layer);
     if (status == FRNN_OK) status = frnn_batch_check(batch);
+    if (status == FRNN_OK && !frnn_checkpoints_allowed(batch, checkpoint_every)) status = FRNN_BAD_ARGUMENT;
     if (status != FRNN_OK) return status;
+    if (checkpoint_every) return frnn_checkpoints_size(layer, batch, checkpoint_every, bytes);
     const frnn_schedule schedule = {.batch = batch->batch, .rows = frnn_batch_rows(batch)};
     frnn_arena arena = {0};
     frnn_tape tape;

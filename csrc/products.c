@@ -55,16 +55,17 @@ static void outer_groups(const frnn_kernels *kernels, frnn_dtype dtype, int64_t 
     }
 }
 
-// All of frnn_outer_products for up to SHORT_SUM rows.
-static void short_outer_products(const frnn_kernels *kernels, frnn_dtype dtype, int64_t rows, const char *a,
-                                 int64_t lda, const frnn_outer_columns *groups, int group_count,
-                                 const frnn_outer *outers, int count, char *sums) {
+// All of frnn_outer_products for up to SHORT_SUM rows; a is at the first.
+static void short_outer_products(const frnn_kernels *kernels, frnn_dtype dtype, frnn_block block,
+                                 const char *a, int64_t lda, const frnn_outer_columns *groups,
+                                 int group_count, const frnn_outer *outers, int count, char *sums) {
     const int64_t item = (int64_t)frnn_itemsize(dtype);
     const void *b_rows[SHORT_SUM];
+    const int64_t rows = block.end - block.begin;
     for (int side = 0; side < count; side++) {
         const frnn_outer *const outer = &outers[side];
         if (!outer->c) continue;
-        outer->rows(outer->context, 0, rows, b_rows);
+        outer->rows(outer->context, block.begin, rows, b_rows);
         for (const frnn_outer_columns *g = groups; g < groups + group_count; g++)
             if (g->sides >> side & 1)
                 kernels->short_outer[dtype](g->columns, rows, a + g->first * item, lda, b_rows, outer->n,
@@ -74,19 +75,21 @@ static void short_outer_products(const frnn_kernels *kernels, frnn_dtype dtype, 
         kernels->sum_rows[dtype](g->columns, rows, a + g->first * item, lda, sums + g->first * item, 0);
 }
 
-void frnn_outer_products(const frnn_kernels *kernels, frnn_dtype dtype, int64_t rows, const void *a,
+void frnn_outer_products(const frnn_kernels *kernels, frnn_dtype dtype, frnn_block rows, const void *a,
                          int64_t lda, const frnn_outer_columns *groups, int group_count,
-                         const frnn_outer *outers, int count, void *sums, void *scratch) {
-    if (rows <= SHORT_SUM) {
-        short_outer_products(kernels, dtype, rows, a, lda, groups, group_count, outers, count, sums);
+                         const frnn_outer *outers, int count, void *sums, void *scratch, int accumulate) {
+    const int64_t item = (int64_t)frnn_itemsize(dtype), lanes = kernels->lanes[dtype];
+    if (rows.end - rows.begin <= SHORT_SUM && !accumulate) {
+        short_outer_products(kernels, dtype, rows, (const char *)a + rows.begin * lda * item, lda, groups,
+                             group_count, outers, count, sums);
         return;
     }
-    const int64_t item = (int64_t)frnn_itemsize(dtype), lanes = kernels->lanes[dtype];
     const void *b_rows[FRNN_SUM_BLOCK];
-    char *const strip = scratch, *const packed =
-                                     strip + frnn_min(rows, FRNN_SUM_BLOCK) * FRNN_OUTER_ROWS * item;
-    for (int64_t row = 0; row < rows; row += FRNN_SUM_BLOCK) {
-        const int64_t k = frnn_min(FRNN_SUM_BLOCK, rows - row);
+    char *const strip = scratch, *const packed = strip
+                                               + frnn_min(rows.end - rows.begin, FRNN_SUM_BLOCK)
+                                                     * FRNN_OUTER_ROWS * item;
+    for (int64_t row = rows.begin; row < rows.end; row += FRNN_SUM_BLOCK, accumulate = 1) {
+        const int64_t k = frnn_min(FRNN_SUM_BLOCK, rows.end - row);
         const char *const a_block = (const char *)a + row * lda * item;
         // As many columns of the right sides at a time as stay in a cache.
         outer_part parts[3];
@@ -107,13 +110,13 @@ void frnn_outer_products(const frnn_kernels *kernels, frnn_dtype dtype, int64_t 
                 room -= whole;
                 if (room > 0) continue;
                 outer_groups(kernels, dtype, k, a_block, lda, groups, group_count, parts, waiting,
-                             summed ? NULL : sums, strip, row > 0);
+                             summed ? NULL : sums, strip, accumulate);
                 waiting = 0, summed = 1, panels = packed, room = OUTER_COLUMNS;
             }
         }
         if (waiting || !summed)
             outer_groups(kernels, dtype, k, a_block, lda, groups, group_count, parts, waiting,
-                         summed ? NULL : sums, strip, row > 0);
+                         summed ? NULL : sums, strip, accumulate);
     }
 }
 
@@ -148,8 +151,8 @@ static void matmul_job(void *context, int thread, int threads, frnn_barrier *bar
     if (p->transpose_a) {
         const frnn_outer outer = {plain, &b, p->n, p->c, p->ldc};
         const frnn_outer_columns columns = {begin, end - begin, begin, 1};
-        frnn_outer_products(p->kernels, p->dtype, p->k, p->a, p->lda, &columns, 1, &outer, 1, NULL,
-                            p->workspace + (size_t)thread * p->scratch);
+        frnn_outer_products(p->kernels, p->dtype, (frnn_block){0, p->k}, p->a, p->lda, &columns, 1, &outer, 1,
+                            NULL, p->workspace + (size_t)thread * p->scratch, 0);
         return;
     }
     if (p->transpose_b) {

@@ -43,7 +43,8 @@ frnn_share frnn_share_of(const frnn_work *work, int thread, int threads, frnn_ba
     const int64_t all = schedule->rows + schedule->batch;
     for (int t = 0; t <= thread; t++) {
         share.row_begin = row;
-        while (row < schedule->batch && sum * threads < all * (t + 1)) sum += schedule->length[row++] + 1;
+        while (row < schedule->batch && sum * threads < all * (t + 1))
+            sum += frnn_row_steps(schedule, row++) + 1;
         share.row_end = row;
     }
     return share;

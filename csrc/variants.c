@@ -23,8 +23,8 @@ static void sum_scaled(const scaled_sum *s, int64_t n, void *sum) {
     const frnn_dtype dtype = run->pack->layer.dtype;
     const int64_t item = (int64_t)frnn_itemsize(dtype);
     const void *y[FRNN_SUM_BLOCK], *moments[FRNN_SUM_BLOCK];
-    for (int64_t row = 0; row < schedule->rows; row += FRNN_SUM_BLOCK) {
-        const int64_t k = frnn_min(FRNN_SUM_BLOCK, schedule->rows - row);
+    FRNN_EACH_BLOCK(block, schedule) {
+        const int64_t row = block.begin, k = block.end - row;
         frnn_cursor at = frnn_cursor_at(schedule, row);
         for (int64_t i = 0; i < k; i++, frnn_cursor_next(schedule, &at)) {
             const int64_t y_row = s->states ? frnn_state_start(schedule, at.step) + at.row : row + i;
@@ -33,7 +33,8 @@ static void sum_scaled(const scaled_sum *s, int64_t n, void *sum) {
                 moments[i] = (const char *)run->moments + ((row + i) * FRNN_MOMENTS + s->moment) * item;
         }
         run->pack->kernels->sum_scaled[dtype](n, k, (const char *)s->x + row * s->ldx * item, s->ldx, y,
-                                              s->moment < 0 ? NULL : moments, sum, row > 0);
+                                              s->moment < 0 ? NULL : moments, sum,
+                                              run->accumulate || block.end < schedule->rows);
     }
 }
 
@@ -79,7 +80,7 @@ static void scale_gradients(const frnn_backward_run *run, const units *u, const 
 static void c_scale_gradient(const frnn_backward_run *run, const units *u, void *to) {
     const frnn_kernels *kernels = run->pack->kernels;
     const frnn_dtype dtype = run->pack->layer.dtype;
-    const int64_t rows = run->schedule.rows, bytes = run->state_ld * (int64_t)frnn_itemsize(dtype);
+    const int64_t bytes = run->state_ld * (int64_t)frnn_itemsize(dtype);
     const char *const d_normal = block_at(run, u, run->dc_normal, 0);
     const scaled_sum s = {
         .run = run,
@@ -90,9 +91,9 @@ static void c_scale_gradient(const frnn_backward_run *run, const units *u, void 
         .moment = MEAN_C,
     };
     sum_scaled(&s, u->count, block_at(run, u, to, 0));
-    for (int64_t row = 0; row < rows; row += FRNN_SUM_BLOCK)
-        kernels->sum_rows[dtype](u->count, frnn_min(FRNN_SUM_BLOCK, rows - row), d_normal + row * bytes,
-                                 run->state_ld, block_at(run, u, to, 1), row > 0);
+    FRNN_EACH_BLOCK(block, &run->schedule)
+    kernels->sum_rows[dtype](u->count, block.end - block.begin, d_normal + block.begin * bytes, run->state_ld,
+                             block_at(run, u, to, 1), run->accumulate || block.end < run->schedule.rows);
 }
 
 void frnn_second_rows(const void *context, int64_t begin, int64_t count, const void **rows) {
@@ -108,8 +109,9 @@ static void projection_gradient(const frnn_backward_run *run, void *to, int64_t 
     const frnn_outer outer = {frnn_second_rows, run, layer->hidden_size, to, layer->hidden_size};
     const frnn_outer_columns columns = {begin, end - begin, begin, 1};
     if (begin == end) return;
-    frnn_outer_products(run->pack->kernels, layer->dtype, run->schedule.rows, run->output, run->state_ld,
-                        &columns, 1, &outer, 1, NULL, scratch);
+    FRNN_EACH_BLOCK(block, &run->schedule)
+    frnn_outer_products(run->pack->kernels, layer->dtype, block, run->output, run->state_ld, &columns, 1,
+                        &outer, 1, NULL, scratch, run->accumulate || block.end < run->schedule.rows);
 }
 
 void frnn_variant_gradients(const frnn_backward_run *run, void *const *gradients, int thread, int threads,

@@ -52,6 +52,8 @@ cdef extern from "fastrnn.h" nogil:
         int64_t time
         const int64_t *lengths
         int reverse
+        int64_t first_step
+        int64_t steps
     ctypedef frnn_status (*frnn_gemm)(void *, frnn_dtype, int64_t, int64_t, int64_t,
                                       const void *, int64_t, int, const void *, int64_t, int,
                                       void *, int64_t) noexcept
@@ -72,6 +74,7 @@ cdef extern from "fastrnn.h" nogil:
         const void *w_ih
         int threads
         uint64_t seed
+        int64_t checkpoint_every
     ctypedef struct frnn_backward_args:
         const void *pack
         frnn_batch batch
@@ -88,6 +91,9 @@ cdef extern from "fastrnn.h" nogil:
         const void *w_ih
         int threads
         uint64_t seed
+        int accumulate
+        int64_t checkpoint_every
+        const void *forward_pack
 
     const char *frnn_cell_name(frnn_cell cell)
     int64_t frnn_gates(frnn_cell cell)
@@ -97,7 +103,7 @@ cdef extern from "fastrnn.h" nogil:
     int frnn_weight_shape(const frnn_layer *, frnn_weight, int64_t *shape)
     frnn_status frnn_pack(const frnn_layer *, frnn_pack_kind, const void *const *weights, void *pack,
                           int threads)
-    frnn_status frnn_tape_size(const frnn_layer *, const frnn_batch *, size_t *bytes)
+    frnn_status frnn_tape_size(const frnn_layer *, const frnn_batch *, int64_t checkpoint_every, size_t *bytes)
     frnn_status frnn_forward_workspace(const frnn_forward_args *, size_t *bytes)
     frnn_status frnn_forward_each(const frnn_forward_args *, void *const *workspaces, int calls)
     frnn_status frnn_backward_workspace(const frnn_backward_args *, size_t *bytes)

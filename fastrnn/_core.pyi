@@ -42,6 +42,8 @@ class Pack:
     def serves(self, backward: bool, gemm: object) -> bool: ...
 
 class Tape:
+    @property
+    def nbytes(self) -> int: ...
     def sequence_shape(self) -> tuple[int, ...]: ...
 
 def forward(
@@ -59,6 +61,7 @@ def forward(
     c_n: _Floats | None,
     training: bool,
     seed: int = 0,
+    checkpoint_every: int = 0,
 ) -> Tape | None: ...
 def backward(
     tape: Tape,

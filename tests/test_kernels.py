@@ -94,7 +94,11 @@ def pack_of(case: Case, training: bool, gemm: str = "native") -> _core.Pack:
 
 
 def by_kernels(
-    case: Case, gemm: str = "native", training: bool = True, forward_only: bool = False
+    case: Case,
+    gemm: str = "native",
+    training: bool = True,
+    forward_only: bool = False,
+    checkpoint_every: int = 0,
 ) -> dict[str, Any]:
     """Outputs are filled with NaN before, so that what is not written shows."""
     g, config = case.given, case.config
@@ -111,6 +115,7 @@ def by_kernels(
     tape = _core.forward(
         (pack,), 0, 1, g["x"], lengths, case.reverse, True, one_layer(g["h0"]), one_layer(g["c0"]),
         out["y"], one_layer(out["h_n"]), one_layer(out["c_n"]), training, config.variant.seed,
+        checkpoint_every,
     )  # fmt: skip
     if not training or forward_only:
         return out

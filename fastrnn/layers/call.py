@@ -21,7 +21,12 @@ _FEW_STEPS, _FEW_ROWS = 3, 16
 
 
 def forward(
-    layer: Recurrent, x: Any, state: Any, lengths: ArrayLike | None, training: bool
+    layer: Recurrent,
+    x: Any,
+    state: Any,
+    lengths: ArrayLike | None,
+    training: bool,
+    checkpoint_every: int = 0,
 ) -> tuple[Array, Any, Pullback | None]:
     """``(output, state, pullback)``; what the pullback wants is kept when `training` only."""
     features, directions, double = layer.output_size, layer.directions, layer.double
@@ -55,6 +60,7 @@ def forward(
             _core.forward(
                 layer.packs(k, training, few), k * directions, h_shape[0], x, lengths, False,
                 first, h_0, c_0, y, h_n, c_n, training, seed and (seed + k * directions) % 2**64,
+                checkpoint_every,
             )
         )  # fmt: skip
         if rng is not None and y is not None and not last:

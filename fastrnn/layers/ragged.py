@@ -118,7 +118,12 @@ class Mask:
 
 
 def forward_masked(
-    layer: Recurrent, x: Array, state: Any, mask: ArrayLike, training: bool
+    layer: Recurrent,
+    x: Array,
+    state: Any,
+    mask: ArrayLike,
+    training: bool,
+    checkpoint_every: int = 0,
 ) -> tuple[Array, Any, Any]:
     """`call.forward` over the steps that `mask` has; its axes are the first two of x."""
     valid = np.asarray(mask)
@@ -132,7 +137,7 @@ def forward_masked(
 
     steps, directions = Mask(rows_first(valid)), layer.directions
     gathered = rows_first(steps.gather(rows_first(np.asarray(x))))
-    output, final, back = forward(layer, gathered, state, steps.lengths, training)
+    output, final, back = forward(layer, gathered, state, steps.lengths, training, checkpoint_every)
     sequences = layer.return_sequences
     if sequences:
         output = rows_first(steps.repeat(rows_first(output), directions))

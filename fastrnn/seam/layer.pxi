@@ -145,6 +145,12 @@ cdef class Tape:
     cdef frnn_batch batch
     cdef bint reverse
     cdef uint64_t seed
+    cdef int64_t checkpoint_every
+
+    @property
+    def nbytes(self):
+        """Bytes that it keeps, x not counted; 0 once it is consumed."""
+        return sum([(<Memory>memory).size for memory in self.memories or ()])
 
     def sequence_shape(self):
         """The axes of x but the last."""
@@ -159,6 +165,7 @@ cdef int batch_of(frnn_batch *batch, object x, object lengths, bint batch_first)
     cdef int first = 0 if batch_first or step else 1
     batch.batch = cnp.PyArray_DIM(<cnp.ndarray>x, first)
     batch.time = 1 if step else cnp.PyArray_DIM(<cnp.ndarray>x, 1 - first)
+    batch.first_step = batch.steps = 0
     batch.lengths = NULL
     if lengths is not None:
         if lengths.dtype != np.int64 or not lengths.flags.c_contiguous or lengths.shape != (batch.batch,):
@@ -220,14 +227,16 @@ cdef Memory place(void **workspaces, const size_t *sizes, int calls, char *stack
 
 
 def forward(tuple packs not None, int64_t first, int64_t layers, x, lengths, bint reverse, bint batch_first,
-            h_0, c_0, y, h_n, c_n, bint training, uint64_t seed=0):
+            h_0, c_0, y, h_n, c_n, bint training, uint64_t seed=0,
+            int64_t checkpoint_every=0):
     """Run one layer over x in one or two directions at once, one pack each; the second is the other way.
 
     x is (B, T, I), (T, B, I) unless `batch_first`, or for one time step (B, I); any strides but the
     last. lengths: (B,) int64 or None. y, laid out as x with D*P features, or None, is written. h_0
     (layers, B, P), c_0 (layers, B, H) or None for zeros; h_n, c_n, likewise or None, are written, and may be h_0
     and c_0; this layer's states begin at index `first`. Returns a Tape when training, else None. `seed`, for the
-    other direction the next number, chooses the masks of zoneout and dropout.
+    other direction the next number, chooses the masks of zoneout and dropout. The tape keeps all steps, or with
+    `checkpoint_every` the states every so many.
     """
     cdef size_t size
     cdef frnn_forward_args args[DIRECTIONS]
@@ -283,6 +292,7 @@ def forward(tuple packs not None, int64_t first, int64_t layers, x, lengths, bin
         tape.batch = batch
         tape.x_span = read[0]
         tape.seed = seed
+        tape.checkpoint_every = checkpoint_every
     for d in range(calls):
         pack = packs[d]
         args[d].pack = pack.forward_pack.data
@@ -299,8 +309,9 @@ def forward(tuple packs not None, int64_t first, int64_t layers, x, lengths, bin
         args[d].provider = NULL if failure is None else &provider
         args[d].threads = frnn_num_threads()
         args[d].seed = seed + <uint64_t>d
+        args[d].checkpoint_every = checkpoint_every
         if training:
-            check(frnn_tape_size(&pack.layer, &batch, &size))
+            check(frnn_tape_size(&pack.layer, &batch, checkpoint_every, &size))
             memory = Memory(size)
             tape.memories.append(memory)
             args[d].tape = memory.data
@@ -382,6 +393,9 @@ def backward(Tape tape not None, int64_t first, int64_t layers, dy, dh_n, dc_n, 
         for i in range(FRNN_WEIGHTS):
             args[d].gradients[i] = mine[1 + i].data
         args[d].seed = tape.seed + <uint64_t>d
+        args[d].accumulate = False
+        args[d].checkpoint_every = tape.checkpoint_every
+        args[d].forward_pack = pack.forward_pack.data
         args[d].w_ih = pack.w_ih_data
         args[d].provider = NULL if failure is None else &provider
         args[d].threads = frnn_num_threads()

@@ -48,8 +48,10 @@ cdef class Memory:
     """Some 64-byte aligned bytes."""
     cdef Block block
     cdef void *data
+    cdef size_t size
 
     def __cinit__(self, size_t size):
+        self.size = size
         if SPARE_FROM <= size <= SPARE_TO:
             self.block = take_spare(size)
         if self.block is None:

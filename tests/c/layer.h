@@ -14,6 +14,7 @@ typedef struct {
     int borrowed;     // the weights as they stand instead of packed ones
     int inference;    // forward without a tape, no backward
     unsigned without; // outputs that are not asked for, as BIT(which)
+    int64_t checkpoint_every;
 } options;
 
 // --- Problems -----------------------------------------------------------------------------------
@@ -122,7 +123,7 @@ static inline memory pack_new(const problem *p, const options *o, array *arrays,
 // Fills the outputs that were asked for; the others become zero.
 static inline void run_layer(problem *p, const options *o) {
     const frnn_layer layer = layer_of(p, o);
-    const frnn_batch batch = {p->B, p->T, p->lengths, p->reverse};
+    const frnn_batch batch = {.batch = p->B, .time = p->T, .lengths = p->lengths, .reverse = p->reverse};
     array arrays[ALL];
     EXPECT(FRNN_OK, frnn_set_isa(o->isa));
     for (int which = 0; which < ALL; which++) {
@@ -137,14 +138,15 @@ static inline void run_layer(problem *p, const options *o) {
     }
     gemm_context context = {0};
     const frnn_provider provider = {naive_gemm, &context};
-    memory pack = pack_new(p, o, arrays, o->borrowed ? FRNN_PACK_BORROWED : FRNN_PACK_FORWARD), tape = {0};
+    memory forward_pack = pack_new(p, o, arrays, o->borrowed ? FRNN_PACK_BORROWED : FRNN_PACK_FORWARD);
+    memory tape = {0};
     size_t bytes = 0;
     if (!o->inference) {
-        EXPECT(FRNN_OK, frnn_tape_size(&layer, &batch, &bytes));
+        EXPECT(FRNN_OK, frnn_tape_size(&layer, &batch, o->checkpoint_every, &bytes));
         tape = memory_new(bytes, 0);
     }
     const frnn_forward_args forward = {
-        .pack = pack.data,
+        .pack = forward_pack.data,
         .batch = batch,
         .x = array_view(&arrays[X]),
         .h0 = arrays[H0].data,
@@ -157,15 +159,16 @@ static inline void run_layer(problem *p, const options *o) {
         .w_ih = o->provider ? arrays[W_IH].data : NULL,
         .threads = o->threads,
         .seed = p->seed,
+        .checkpoint_every = o->inference ? 0 : o->checkpoint_every,
     };
     EXPECT(FRNN_OK, frnn_forward_workspace(&forward, &bytes));
     memory workspace = memory_new(bytes, 0);
     EXPECT(FRNN_OK, frnn_forward(&forward, workspace.data));
     memory_end(&workspace, "the forward workspace");
-    memory_end(&pack, "the forward pack");
+    if (!o->checkpoint_every) memory_end(&forward_pack, "the forward pack");
 
     if (!o->inference) {
-        pack = pack_new(p, o, arrays, o->borrowed ? FRNN_PACK_BORROWED : FRNN_PACK_BACKWARD);
+        memory pack = pack_new(p, o, arrays, o->borrowed ? FRNN_PACK_BORROWED : FRNN_PACK_BACKWARD);
         frnn_backward_args backward = {
             .pack = pack.data,
             .batch = batch,
@@ -181,6 +184,8 @@ static inline void run_layer(problem *p, const options *o) {
             .w_ih = o->provider ? arrays[W_IH].data : NULL,
             .threads = o->threads,
             .seed = p->seed,
+            .checkpoint_every = o->checkpoint_every,
+            .forward_pack = o->checkpoint_every ? forward_pack.data : NULL,
         };
         for (int i = 0; i < FRNN_WEIGHTS; i++) backward.gradients[i] = arrays[DW_IH + i].data;
         EXPECT(FRNN_OK, frnn_backward_workspace(&backward, &bytes));
@@ -190,6 +195,7 @@ static inline void run_layer(problem *p, const options *o) {
         memory_end(&pack, "the backward pack");
         memory_end(&tape, "the tape");
     }
+    if (o->checkpoint_every) memory_end(&forward_pack, "the forward pack");
     for (int which = 0; which < ALL; which++) {
         const size_t count = (size_t)count_of(p, which);
         if (!arrays[which].data) {
@@ -223,12 +229,13 @@ static inline const char *describe(const problem *p, const options *o) {
     snprintf(variant, sizeof variant, " P=%d functions=%d,%d clip=%g%s%s zoneout=%g,%g dropout=%g", (int)p->P,
              l->gate_activation, l->state_activation, l->clip, l->peephole ? " peephole" : "",
              l->layer_norm ? " normalised" : "", l->zoneout_h, l->zoneout_c, l->recurrent_dropout);
-    snprintf(text, sizeof text, "%s I=%d H=%d B=%d T=%d%s%s%s, %s %s threads=%d layout=%d%s%s%s without=%x",
+    snprintf(text, sizeof text,
+             "%s I=%d H=%d B=%d T=%d%s%s%s, %s %s threads=%d layout=%d%s%s%s without=%x checkpoints=%d",
              frnn_cell_name(l->cell), (int)p->I, (int)p->H, (int)p->B, (int)p->T, p->lengths ? " ragged" : "",
              p->reverse ? " reverse" : "", is_plain(l) ? "" : variant, o->isa,
              o->dtype == FRNN_F32 ? "float32" : "float64", o->threads, o->layout,
              o->provider ? " provider" : "", o->borrowed ? " borrowed" : "", o->inference ? " inference" : "",
-             o->without);
+             o->without, (int)o->checkpoint_every);
     return text;
 }
 

@@ -13,14 +13,14 @@
 
 static void check_sizes(void) {
     const frnn_layer good = PLAIN(FRNN_LSTM, FRNN_F32, 3, 5);
-    const frnn_batch batch = {2, 3, NULL, 0};
+    const frnn_batch batch = {.batch = 2, .time = 3};
     size_t bytes;
     EXPECT(FRNN_OK, frnn_pack_size(&good, FRNN_PACK_BACKWARD, &bytes));
-    EXPECT(FRNN_OK, frnn_tape_size(&good, &batch, &bytes));
+    EXPECT(FRNN_OK, frnn_tape_size(&good, &batch, 0, &bytes));
     EXPECT(FRNN_BAD_ARGUMENT, frnn_pack_size(NULL, FRNN_PACK_FORWARD, &bytes));
     EXPECT(FRNN_BAD_ARGUMENT, frnn_pack_size(&good, (frnn_pack_kind)3, &bytes));
-    EXPECT(FRNN_BAD_ARGUMENT, frnn_tape_size(NULL, &batch, &bytes));
-    EXPECT(FRNN_BAD_ARGUMENT, frnn_tape_size(&good, NULL, &bytes));
+    EXPECT(FRNN_BAD_ARGUMENT, frnn_tape_size(NULL, &batch, 0, &bytes));
+    EXPECT(FRNN_BAD_ARGUMENT, frnn_tape_size(&good, NULL, 0, &bytes));
 
     static const frnn_layer bad[] = {
         PLAIN((frnn_cell)99, FRNN_F32, 3, 5),
@@ -57,7 +57,7 @@ static void check_sizes(void) {
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         EXPECT(FRNN_BAD_ARGUMENT, frnn_pack_size(&bad[i], FRNN_PACK_FORWARD, &bytes));
-        EXPECT(FRNN_BAD_ARGUMENT, frnn_tape_size(&bad[i], &batch, &bytes));
+        EXPECT(FRNN_BAD_ARGUMENT, frnn_tape_size(&bad[i], &batch, 0, &bytes));
     }
     static const frnn_layer large[] = {
         PLAIN(FRNN_LSTM, FRNN_F32, INT64_MAX, 1),         PLAIN(FRNN_LSTM, FRNN_F32, 1, INT64_MAX),
@@ -69,18 +69,27 @@ static void check_sizes(void) {
             EXPECT(FRNN_TOO_LARGE, frnn_pack_size(&large[i], (frnn_pack_kind)kind, &bytes));
 
     static const frnn_batch bad_batches[] = {
-        {0, 3, NULL, 0}, {2, 0, NULL, 0}, {-1, 3, NULL, 0}, {2, -1, NULL, 0}};
+        {.batch = 0, .time = 3},  {.batch = 2, .time = 0}, {.batch = -1, .time = 3},
+        {.batch = 2, .time = -1}, {2, 3, NULL, 0, -1, 1},  {2, 3, NULL, 0, 3, 0},
+        {2, 3, NULL, 0, 0, -1},   {2, 3, NULL, 0, 2, 2},   {2, 3, NULL, 0, 0, INT64_MAX}};
     for (size_t i = 0; i < sizeof bad_batches / sizeof *bad_batches; i++)
-        EXPECT(FRNN_BAD_ARGUMENT, frnn_tape_size(&good, &bad_batches[i], &bytes));
+        EXPECT(FRNN_BAD_ARGUMENT, frnn_tape_size(&good, &bad_batches[i], 0, &bytes));
     static const int64_t lengths[][2] = {{-1, 3}, {3, 4}, {INT64_MIN, 1}, {INT64_MAX, INT64_MAX}};
     for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++)
-        EXPECT(FRNN_BAD_ARGUMENT, frnn_tape_size(&good, &(frnn_batch){2, 3, lengths[i], 0}, &bytes));
+        EXPECT(FRNN_BAD_ARGUMENT,
+               frnn_tape_size(&good, &(frnn_batch){.batch = 2, .time = 3, .lengths = lengths[i]}, 0, &bytes));
     static const int64_t p31 = (int64_t)1 << 31, p40 = (int64_t)1 << 40;
-    const frnn_batch large_batches[] = {
-        {p40, p40, NULL, 0}, {p31, p31, NULL, 0}, {INT64_MAX, 1, NULL, 0}, {1, INT64_MAX, NULL, 0}};
+    const frnn_batch large_batches[] = {{.batch = p40, .time = p40},
+                                        {.batch = p31, .time = p31},
+                                        {.batch = INT64_MAX, .time = 1},
+                                        {.batch = 1, .time = INT64_MAX}};
     for (size_t i = 0; i < sizeof large_batches / sizeof *large_batches; i++)
-        EXPECT(FRNN_TOO_LARGE, frnn_tape_size(&good, &large_batches[i], &bytes));
-    EXPECT(FRNN_TOO_LARGE, frnn_tape_size(&large[1], &batch, &bytes));
+        EXPECT(FRNN_TOO_LARGE, frnn_tape_size(&good, &large_batches[i], 0, &bytes));
+    EXPECT(FRNN_TOO_LARGE, frnn_tape_size(&large[1], &batch, 0, &bytes));
+    EXPECT(FRNN_BAD_ARGUMENT, frnn_tape_size(&good, &batch, -1, &bytes));
+    const frnn_batch part = {.batch = 2, .time = 3, .steps = 2};
+    EXPECT(FRNN_OK, frnn_tape_size(&good, &part, 0, &bytes));
+    EXPECT(FRNN_BAD_ARGUMENT, frnn_tape_size(&good, &part, 1, &bytes));
 }
 
 // What variants may be, the shapes of their weights, and that each of those is wanted.
@@ -159,6 +168,10 @@ static void check_weights(void) {
         spoil(args.batch.batch = 0); \
         spoil(args.batch.time = 0); \
         spoil(args.batch.time = -1); \
+        spoil(args.batch.first_step = 3); \
+        spoil(args.batch.steps = 4); \
+        spoil(args.checkpoint_every = -1); \
+        spoil((args.checkpoint_every = 1, args.batch.steps = 1)); \
         spoil(args.batch.lengths = low); \
         spoil(args.batch.lengths = high); \
         spoil((args.provider = &(frnn_provider){NULL, NULL}, args.w_ih = zeros)); \
@@ -194,6 +207,7 @@ static void check_calls(void) {
                                         .tape = tape.data,
                                         .threads = 1};
         SPOIL_FORWARD(args.pack = backward_pack.data);
+        SPOIL_FORWARD((args.checkpoint_every = 1, args.tape = NULL));
         SPOIL_BATCH(SPOIL_FORWARD, frnn_forward_args, frnn_forward);
         CHECK(untouched(scratch.data, scratch.data + ENOUGH),
               "a refused forward call wrote into the workspace");
@@ -208,6 +222,8 @@ static void check_calls(void) {
                                          .threads = 1};
         SPOIL_BACKWARD(args.pack = forward_pack.data);
         SPOIL_BACKWARD(args.tape = NULL);
+        SPOIL_BACKWARD(args.checkpoint_every = 1);
+        SPOIL_BACKWARD((args.checkpoint_every = 1, args.forward_pack = backward_pack.data));
         SPOIL_BATCH(SPOIL_BACKWARD, frnn_backward_args, frnn_backward);
         EXPECT(FRNN_OK, frnn_backward(&good, workspace));
     }
@@ -221,7 +237,7 @@ static void check_failing_provider(void) {
     static float written[1024];
     const frnn_layer layer = PLAIN(FRNN_GRU, FRNN_F32, 3, 5);
     const void *const weights[FRNN_WEIGHTS] = {zeros, zeros};
-    const frnn_batch batch = {2, 3, NULL, 0};
+    const frnn_batch batch = {.batch = 2, .time = 3};
     gemm_context context = {0, 0};
     const frnn_provider provider = {naive_gemm, &context};
     size_t bytes;

@@ -176,6 +176,9 @@ static void check_problem(problem *expected) {
                 options borrowed = other;
                 borrowed.borrowed = 1;
                 if (!layer->proj_size) check_options(&base, borrowed);
+                options checkpoints = layer->proj_size ? other : borrowed;
+                checkpoints.checkpoint_every = 2 * other.threads - 1;
+                check_options(&base, checkpoints);
             }
             // A row's masks depend on its place in the batch and on its steps.
             const int divisible = !has_masks(layer) && !brief;
@@ -245,12 +248,13 @@ static const size_case plain_cases[] = {
     {7, 8, 2, 3, 0, 1, STATES | GRADIENTS, 1},
     {9, 33, 1, 7, 0, 0, BIT(DH_N) | BIT(DC_N), 1},
     {20, 100, 4, 4, 1, 0, 0, 1},
+    {2, 3, 140, 9, 1, 1, 0, 1}, // more rows than one block of a sum over rows
     {23, 100, 1, 5, 0, 0, BIT(B_IH) | BIT(B_HH), 0},
     {100, 100, 3, 4, 1, 0, 0, 0},
     {31, 100, 13, 3, 0, 1, BIT(H0), 0},
     {10, 17, 40, 9, 1, 1, 0, 0}, // rows enough for each of three threads
     {29, 3, 1, 600, 0, 0, 0, 0}, // fewer blocks of units than threads
-    {3, 17, 70, 18, 1, 0, 0, 0}, // more rows than one block of a sum over rows
+    {3, 17, 70, 18, 1, 0, 0, 0}, // likewise
     {1, 2, 3, 4200, 1, 0, 0, 0}, // more rows than a provider takes at a time
     {520, 20, 2, 3, 0, 0, 0, 0}, // wider than one pass of dW
     {9, 350, 2, 2, 0, 0, 0, 0},  // a longer sum than one pass of dX, for gates of 3 and 4
@@ -261,10 +265,11 @@ static const size_case variant_cases[] = {
     {1, 1, 2, 3, 1, 0, BIT(B_IH), 1},           // a unit
     {5, 19, 4, 3, 0, 0, STATES | BIT(B_HH), 1}, // from no state
     {6, 18, 5, 4, 1, 1, BIT(DH_N), 1},          // ragged
+    {2, 11, 140, 4, 0, 1, 0, 2},                // more rows than one block of a sum over rows
     {10, 50, 5, 6, 0, 0, 0, 2},                 // units enough for three threads
     {12, 80, 5, 6, 1, 0, 0, 0},                 // for cells of fewer gates too
     {10, 17, 40, 9, 1, 1, 0, 0},                // rows enough
-    {3, 17, 140, 4, 0, 0, 0, 0},                // more rows than one block of a sum over rows
+    {3, 17, 140, 4, 0, 0, 0, 0},                // likewise
 };
 
 static size_t cases_of(const frnn_layer *layer, const size_case **cases) {
