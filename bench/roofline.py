@@ -31,6 +31,7 @@ _TARGETS: dict[str, tuple[list[str], int, int]] = {
     "avx2": (["-mavx2", "-mfma"], 32, 12),
     "avx512": (["-mavx512f", "-mprefer-vector-width=512"], 64, 24),
 }
+_TARGETS["avx512_bf16"] = _TARGETS["avx512"]
 
 _REALS = {"float32": "float", "float64": "double"}
 

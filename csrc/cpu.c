@@ -8,6 +8,7 @@
 // Best first; the generic kernels run anywhere.
 static const frnn_kernels *const table[] = {
 #if defined(__x86_64__)
+    &frnn_avx512_bf16_kernels,
     &frnn_avx512_kernels,
     &frnn_avx2_kernels,
 #elif defined(__aarch64__)
@@ -19,6 +20,8 @@ static const frnn_kernels *const table[] = {
 
 static int cpu_runs(const frnn_kernels *kernels) {
 #if defined(__x86_64__)
+    if (kernels == &frnn_avx512_bf16_kernels)
+        return cpu_runs(&frnn_avx512_kernels) && __builtin_cpu_supports("avx512bf16");
     if (kernels == &frnn_avx512_kernels)
         return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq")
             && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");

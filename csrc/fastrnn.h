@@ -92,8 +92,16 @@ int frnn_weight_shape(const frnn_layer *layer, frnn_weight weight, int64_t shape
 // them. Forward and backward need one each, of frnn_pack_size bytes. Where all the steps of all rows are
 // but a few, copying takes longer than the call: a borrowed pack copies the biases alone and serves both; the
 // weights must stay where and as they are while it is in use. Results have the same bits.
+// A pack of bfloat16 has W, R and W_hr rounded to that, half the bytes; it is for inference, FRNN_F32, and our own
+// products. Sums are in float32. Where the instruction set has a dot product of bfloat16, x and h are rounded too as
+// they enter it; elsewhere results have the bits of rounded weights in a pack of the first kind.
 
-typedef enum { FRNN_PACK_FORWARD = 0, FRNN_PACK_BACKWARD = 1, FRNN_PACK_BORROWED = 2 } frnn_pack_kind;
+typedef enum {
+    FRNN_PACK_FORWARD = 0,
+    FRNN_PACK_BACKWARD = 1,
+    FRNN_PACK_BORROWED = 2,
+    FRNN_PACK_BFLOAT16 = 3
+} frnn_pack_kind;
 
 frnn_status frnn_pack_size(const frnn_layer *layer, frnn_pack_kind kind, size_t *bytes);
 frnn_status frnn_pack(const frnn_layer *layer, frnn_pack_kind kind,
@@ -103,7 +111,7 @@ frnn_status frnn_pack(const frnn_layer *layer, frnn_pack_kind kind,
 // --- Products over all steps --------------------------------------------------------------------
 // X W, dX, dW and dR can be handed to a BLAS: C = op(A) op(B), row-major, C overwritten. op(A) is
 // (m, k), op(B) is (k, n). It is called on the thread that called us. NULL means our own kernels, and so do layers
-// with proj_size or layer_norm and FRNN_GRU_BEFORE.
+// with proj_size or layer_norm, FRNN_GRU_BEFORE and packs of bfloat16.
 
 typedef frnn_status (*frnn_gemm)(void *context, frnn_dtype dtype, int64_t m, int64_t n, int64_t k,
                                  const void *a, int64_t lda, int transpose_a, const void *b, int64_t ldb,
@@ -141,7 +149,7 @@ frnn_status frnn_tape_size(const frnn_layer *layer, const frnn_batch *batch, int
                            size_t *bytes);
 
 typedef struct {
-    const void *pack; // FRNN_PACK_FORWARD or FRNN_PACK_BORROWED
+    const void *pack; // FRNN_PACK_FORWARD or FRNN_PACK_BORROWED, or without a tape FRNN_PACK_BFLOAT16
     frnn_batch batch;
     frnn_view x;                   // (B, T, I), read
     const void *h0;                // (B, P), or NULL for zeros
@@ -262,7 +270,7 @@ frnn_status frnn_squares(frnn_dtype dtype, int64_t count, const frnn_parameter *
 
 // --- The machine --------------------------------------------------------------------------------
 
-const char *frnn_isa(void);                 // "generic", "avx2", "avx512" or "neon": what new packs use
+const char *frnn_isa(void); // "generic", "avx2", "avx512", "avx512_bf16" or "neon": what new packs use
 frnn_status frnn_set_isa(const char *name); // choose one that this CPU has; existing packs keep theirs
 int frnn_has_isa(const char *name);         // whether this CPU and this build have it
 int frnn_num_threads(void);

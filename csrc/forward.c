@@ -18,13 +18,14 @@ typedef struct {
 
 static int with_provider(const frnn_forward_args *args) {
     const frnn_pack_header *pack = args->pack;
-    return args->provider && frnn_takes_provider(&pack->layer);
+    return args->provider && frnn_takes_provider(&pack->layer) && pack->kind != FRNN_PACK_BFLOAT16;
 }
 
 static frnn_status check(const frnn_forward_args *args) {
     const frnn_pack_header *pack = args ? frnn_pack_check(args->pack, FRNN_PACK_FORWARD) : NULL;
     if (!pack || !args->x.data || args->threads < 1 || !frnn_aligned(args->tape)) return FRNN_BAD_ARGUMENT;
     const frnn_layer *layer = &pack->layer;
+    if (args->tape && pack->kind == FRNN_PACK_BFLOAT16) return FRNN_BAD_ARGUMENT;
     if (!frnn_has_c(layer) && (args->c0 || args->c_n)) return FRNN_BAD_ARGUMENT;
     if (args->provider && (!args->provider->gemm || !args->w_ih)) return FRNN_BAD_ARGUMENT;
     if (!frnn_checkpoints_allowed(&args->batch, args->checkpoint_every)) return FRNN_BAD_ARGUMENT;

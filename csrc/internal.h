@@ -196,15 +196,26 @@ frnn_share frnn_share_of(const frnn_work *work, int thread, int threads, frnn_ba
 
 struct frnn_kernels;
 
+// How the weights of a pack enter products: as they are; of bfloat16, widened; or of bfloat16 with x and h rounded
+// likewise. Of bfloat16 those of an even k and the next are the halves of a 32-bit word.
+typedef enum { FRNN_WHOLE, FRNN_WIDENED, FRNN_PAIRED, FRNN_PRODUCTS } frnn_products;
+
+// Rows of such words, or of values, in a panel.
+static inline int64_t frnn_panel_rows(frnn_products products, int64_t k) {
+    return products == FRNN_WHOLE ? k : (k + 1) / 2;
+}
+
 // At the front of every pack.
 typedef struct {
     uint64_t magic;
     frnn_layer layer;
     frnn_pack_kind kind;
+    frnn_products products;
     const struct frnn_kernels *kernels;
     // byte offsets from the pack's start
     // forward: w [blocks][I][G*lanes], r [blocks][H][G*lanes], b_x [G*H], b_h [G*H]
     // backward: w [I blocks][G*H][lanes], r [H blocks][G*H][lanes]
+    // of bfloat16: as forward, with words in the place of values, and as many rows of them
     // borrowed: the biases alone, and the weights as the caller has them
     // and, of either kind: hr, W_hr's panels, forward [P blocks][H][lanes], backward [H blocks][P][lanes]; the
     // others as they are given
@@ -306,7 +317,8 @@ static inline int frnn_hidden_end(const frnn_cell_info *info, int gate) {
 
 typedef struct frnn_kernels {
     const char *isa;
-    int lanes[2]; // of a vector, by dtype
+    frnn_products bfloat16; // how
+    int lanes[2];           // of a vector, by dtype
     struct {
         const frnn_cell_info *info;
         void (*forward[2])(const frnn_forward_run *, const frnn_share *); // plain, variant
@@ -407,7 +419,7 @@ frnn_status frnn_checkpoints_backward(const frnn_backward_args *args, void *work
 
 extern const frnn_kernels frnn_generic_kernels;
 #if defined(__x86_64__)
-extern const frnn_kernels frnn_avx2_kernels, frnn_avx512_kernels;
+extern const frnn_kernels frnn_avx2_kernels, frnn_avx512_kernels, frnn_avx512_bf16_kernels;
 #elif defined(__aarch64__)
 extern const frnn_kernels frnn_neon_kernels;
 #endif

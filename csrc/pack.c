@@ -28,28 +28,33 @@ static int64_t whole_vectors(int64_t n) { return (n + 15) / 16 * 16; }
 static frnn_status layout(const frnn_layer *layer, frnn_pack_kind kind, frnn_pack_header *header) {
     const frnn_status status = frnn_layer_check(layer);
     if (status != FRNN_OK) return status;
-    if ((unsigned)kind > FRNN_PACK_BORROWED) return FRNN_BAD_ARGUMENT;
+    if ((unsigned)kind > FRNN_PACK_BFLOAT16) return FRNN_BAD_ARGUMENT;
     const int copies = kind != FRNN_PACK_BORROWED, biases = kind != FRNN_PACK_BACKWARD;
     const frnn_kernels *kernels = frnn_active_kernels();
     const int64_t G = frnn_gates(layer->cell), I = layer->input_size, H = layer->hidden_size;
     const int64_t P = frnn_state_size(layer);
     const size_t item = frnn_itemsize(layer->dtype);
-    const int forward = kind == FRNN_PACK_FORWARD;
+    const int halves = kind == FRNN_PACK_BFLOAT16, forward = kind == FRNN_PACK_FORWARD || halves;
+    const frnn_products products = halves ? kernels->bfloat16 : FRNN_WHOLE;
     if (layer->proj_size && !copies) return FRNN_BAD_ARGUMENT;
+    if (halves && layer->dtype != FRNN_F32) return FRNN_BAD_ARGUMENT;
 
-    *header = (frnn_pack_header){.magic = PACK_MAGIC, .layer = *layer, .kind = kind, .kernels = kernels};
+    *header = (frnn_pack_header){
+        .magic = PACK_MAGIC, .layer = *layer, .kind = kind, .products = products, .kernels = kernels};
     frnn_arena arena = {0};
     frnn_carve(&arena, 1, sizeof *header);
     header->w = arena.used;
-    frnn_carve(&arena, copies ? G * (forward ? I : H) : 0, (size_t)whole_vectors(forward ? H : I) * item);
+    frnn_carve(&arena, copies ? G * (forward ? frnn_panel_rows(products, I) : H) : 0,
+               (size_t)whole_vectors(forward ? H : I) * item);
     header->r = arena.used;
-    frnn_carve(&arena, copies ? G * (forward ? P : H) : 0, (size_t)whole_vectors(forward ? H : P) * item);
+    frnn_carve(&arena, copies ? G * (forward ? frnn_panel_rows(products, P) : H) : 0,
+               (size_t)whole_vectors(forward ? H : P) * item);
     header->b_x = arena.used;
     frnn_carve(&arena, biases ? G * H : 0, item);
     header->b_h = arena.used;
     frnn_carve(&arena, biases ? G * H : 0, item);
     header->hr = arena.used;
-    frnn_carve(&arena, layer->proj_size ? (forward ? H : P) : 0,
+    frnn_carve(&arena, layer->proj_size ? (forward ? frnn_panel_rows(products, H) : P) : 0,
                (size_t)whole_vectors(forward ? P : H) * item);
     for (size_t i = 0; i < COUNT(copied); i++) {
         int64_t shape[2];
@@ -112,6 +117,40 @@ static void pack_biases(const packing *p) {
         pack_bias_f64(info, layer->hidden_size, p->weights[FRNN_B_IH], p->weights[FRNN_B_HH], b_x, b_h);
 }
 
+// The nearest bfloat16, ties to even; a NaN stays one.
+static uint32_t to_bfloat16(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    if ((bits & 0x7FFFFFFFu) > 0x7F800000u) return bits >> 16 | 0x40u;
+    return (bits + 0x7FFFu + (bits >> 16 & 1u)) >> 16;
+}
+
+// As the kernels' pack_columns, or of bfloat16 where the pack has them.
+static void pack_columns(const frnn_pack_header *header, int64_t gates, int64_t units, int64_t k,
+                         const void *w, char *panels, int64_t begin, int64_t end) {
+    enum { SOME = 16, MOST = SOME * 4 * 16 };
+    const frnn_kernels *kernels = header->kernels;
+    const frnn_dtype dtype = header->layer.dtype;
+    const int64_t width = gates * kernels->lanes[dtype];
+    if (header->products == FRNN_WHOLE) {
+        kernels->pack_columns[dtype](gates, units, k, w, k,
+                                     panels + begin * k * width * (int64_t)frnn_itemsize(dtype), begin, end);
+        return;
+    }
+    _Alignas(FRNN_ALIGN) float some[MOST];
+    uint32_t *to = (uint32_t *)panels + begin * frnn_panel_rows(header->products, k) * width;
+    for (int64_t block = begin; block < end; block++)
+        for (int64_t first = 0; first < k; first += SOME) {
+            const int64_t count = frnn_min(SOME, k - first);
+            kernels->pack_columns[dtype](gates, units, count, (const float *)w + first, k, some, block,
+                                         block + 1);
+            if (count % 2) memset(some + count * width, 0, (size_t)width * sizeof *some);
+            for (int64_t row = 0; row < count; row += 2)
+                for (const float *even = some + row * width; even < some + (row + 1) * width; even++)
+                    *to++ = to_bfloat16(even[0]) | to_bfloat16(even[width]) << 16;
+        }
+}
+
 static void pack_job(void *context, int thread, int threads, frnn_barrier *barrier) {
     (void)barrier;
     const packing *p = context;
@@ -124,13 +163,13 @@ static void pack_job(void *context, int thread, int threads, frnn_barrier *barri
     const void *const w_hr = p->weights[FRNN_W_HR];
     char *const w = p->pack + p->header->w, *const r = p->pack + p->header->r;
     char *const hr = layer->proj_size && thread == 0 ? p->pack + p->header->hr : NULL;
-    const int64_t all = p->header->kind == FRNN_PACK_FORWARD ? frnn_ceil_div(H, lanes) : G * H;
+    const int forward = p->header->kind != FRNN_PACK_BACKWARD;
+    const int64_t all = forward ? frnn_ceil_div(H, lanes) : G * H;
     const int64_t begin = all * thread / threads, end = all * (thread + 1) / threads;
-    if (p->header->kind == FRNN_PACK_FORWARD) {
-        const int64_t first = begin * G * lanes * (int64_t)frnn_itemsize(dtype); // per row of k
-        kernels->pack_columns[dtype](G, H, I, w_ih, I, w + first * I, begin, end);
-        kernels->pack_columns[dtype](G, H, P, w_hh, P, r + first * P, begin, end);
-        if (hr) kernels->pack_columns[dtype](1, P, H, w_hr, H, hr, 0, frnn_ceil_div(P, lanes));
+    if (forward) {
+        pack_columns(p->header, G, H, I, w_ih, w, begin, end);
+        pack_columns(p->header, G, H, P, w_hh, r, begin, end);
+        if (hr) pack_columns(p->header, 1, P, H, w_hr, hr, 0, frnn_ceil_div(P, lanes));
     } else {
         frnn_pack_rows(kernels, dtype, I, all, w_ih, I, w, begin, end);
         frnn_pack_rows(kernels, dtype, P, all, w_hh, P, r, begin, end);
@@ -173,7 +212,9 @@ frnn_status frnn_pack(const frnn_layer *layer, frnn_pack_kind kind, const void *
 const frnn_pack_header *frnn_pack_check(const void *pack, frnn_pack_kind kind) {
     const frnn_pack_header *header = pack;
     if (!header || !frnn_aligned(header) || header->magic != PACK_MAGIC) return NULL;
-    return header->kind == kind || header->kind == FRNN_PACK_BORROWED ? header : NULL;
+    const int serves_both = header->kind == FRNN_PACK_BORROWED;
+    const int serves_forward = header->kind == FRNN_PACK_FORWARD || header->kind == FRNN_PACK_BFLOAT16;
+    return serves_both || (kind == FRNN_PACK_FORWARD ? serves_forward : header->kind == kind) ? header : NULL;
 }
 
 frnn_matrix frnn_pack_matrix(const frnn_pack_header *pack, int hidden, void *scratch) {

@@ -17,6 +17,7 @@ cdef extern from "fastrnn.h" nogil:
         FRNN_PACK_FORWARD
         FRNN_PACK_BACKWARD
         FRNN_PACK_BORROWED
+        FRNN_PACK_BFLOAT16
     ctypedef enum frnn_function:
         FRNN_OWN
         FRNN_TANH

@@ -38,6 +38,7 @@ class Pack:
         numpy_gemm: bool,
         gemm: object = None,
         borrowed: bool = False,
+        bfloat16: bool = False,
     ) -> None: ...
     def serves(self, backward: bool, gemm: object) -> bool: ...
 

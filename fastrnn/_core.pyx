@@ -13,7 +13,7 @@ import numpy as np
 
 cnp.import_array()
 
-ISAS = ("generic", "avx2", "avx512", "neon")
+ISAS = ("generic", "avx2", "avx512", "avx512_bf16", "neon")
 
 
 cdef dict named_cells():

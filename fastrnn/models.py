@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from fastrnn.layers.base import Layer
 from fastrnn.layers.cells import GRU, LSTM, RNN
@@ -122,6 +122,10 @@ class Sequential(Model):
             raise ValueError(f"state: expected a list of {len(self.layers)} entries, got {got}")
         return list(state)
 
+    def to(self, dtype: DTypeLike) -> Sequential:
+        """A copy of the model with weights of another dtype; see `Layer.to`."""
+        return Sequential([layer.to(dtype) for layer in self.layers])
+
     def output_shape(self, input_shape: Shape) -> Shape:
         for layer in self.layers:
             input_shape = layer.output_shape(input_shape)
@@ -168,7 +172,8 @@ class Sequential(Model):
         print("\n".join(["Sequential", rule, lines[0], rule, *lines[1:], rule]))
         total = sum(parameter.size for parameter in self._parameters.values())
         second = sum(p.size for name, p in self._parameters.items() if ".bias_hh_" in name)
-        print(f"{total:,} parameters, {total * self.dtype.itemsize:,} bytes")
+        size = sum(parameter.nbytes for parameter in self._parameters.values())
+        print(f"{total:,} parameters, {size:,} bytes")
         if second:
             print(f"{total - second:,} without the {second:,} of the second bias vectors")
 

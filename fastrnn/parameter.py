@@ -6,6 +6,7 @@ import threading
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -31,7 +32,7 @@ class Parameter:
         self.grad: Array | None = None
         self.version = 0
 
-    def _take(self, data: Array) -> None:
+    def _take(self, data: NDArray[Any]) -> None:
         self._data = data
         # Through a read-only buffer: such a view cannot be made writable.
         flat = np.frombuffer(data.data.toreadonly().cast("B"), data.dtype)
@@ -71,6 +72,10 @@ class Parameter:
     def size(self) -> int:
         return self._data.size
 
+    @property
+    def nbytes(self) -> int:
+        return self._data.nbytes
+
     @contextmanager
     def writing(self) -> Iterator[Array]:
         """The values as a writable array, for in-place updates; counts up the version after."""
@@ -87,8 +92,11 @@ class Parameter:
             raise TypeError(f"{name}: expected real numbers, got an array of {new.dtype}")
         if new.shape != self.shape:
             raise ValueError(f"{name}: expected shape {self.shape}, got {new.shape}")
+        self._store(new)
+
+    def _store(self, values: Array) -> None:
         with self.writing() as data:
-            data[...] = new
+            data[...] = values
 
     def add_grad(self, grad: Array) -> None:
         """Add `grad` (same shape and dtype, not used by the caller afterwards) to ``.grad``."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import PLAIN_ISAS
 from variants import Config
 
 import fastrnn as fr
@@ -80,7 +81,7 @@ def by_reference(case: Case) -> dict[str, Any]:
     return {"y": y, "h_n": h_n, "c_n": c_n, **grads}
 
 
-def pack_of(case: Case, training: bool, gemm: str = "native") -> _core.Pack:
+def pack_of(case: Case, training: bool, gemm: str = "native", bfloat16: bool = False) -> _core.Pack:
     g, config, variant = case.given, case.config, case.config.variant
     layer = _core.Layer(
         config.cell, g["w_ih"].shape[1], len(g["w_ih"]) // reference.CELLS[config.cell].gates,
@@ -90,7 +91,8 @@ def pack_of(case: Case, training: bool, gemm: str = "native") -> _core.Pack:
         layer_norm=config.layer_norm, zoneout_h=variant.zoneout_h, zoneout_c=variant.zoneout_c,
         recurrent_dropout=variant.recurrent_dropout,
     )  # fmt: skip
-    return _core.Pack(layer, tuple(g.get(kind) for kind in KINDS), training, gemm == "numpy")
+    weights = tuple(g.get(kind) for kind in KINDS)
+    return _core.Pack(layer, weights, training, gemm == "numpy", bfloat16=bfloat16)
 
 
 def by_kernels(
@@ -99,6 +101,7 @@ def by_kernels(
     training: bool = True,
     forward_only: bool = False,
     checkpoint_every: int = 0,
+    bfloat16: bool = False,
 ) -> dict[str, Any]:
     """Outputs are filled with NaN before, so that what is not written shows."""
     g, config = case.given, case.config
@@ -109,7 +112,7 @@ def by_kernels(
     def empty(*shape: int) -> Any:
         return np.full(shape, np.nan, dtype)
 
-    pack = pack_of(case, training, gemm)
+    pack = pack_of(case, training, gemm, bfloat16)
     lengths = None if case.lengths is None else case.lengths.astype(np.int64)
     out = {"y": empty(B, T, P), "h_n": empty(B, P), "c_n": empty(B, H) if config.has_c else None}
     tape = _core.forward(
@@ -252,7 +255,7 @@ def test_strides_do_not_matter(isa: str, dtype: np.dtype, config: Config, rng: A
 
 # --- The same bits (native products) ------------------------------------------------------------
 
-VECTOR_ISAS = [name for name in _core.isas() if name != "generic"]
+VECTOR_ISAS = [name for name in PLAIN_ISAS if name != "generic"]
 BITS_SIZES = [(1, 7, 9, 130), (29, 11, 33, 100), (37, 15, 40, 16)]
 
 

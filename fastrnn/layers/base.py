@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -26,6 +26,7 @@ class Layer:
     """
 
     recurrent: ClassVar[bool] = False
+    takes_bfloat16: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self._parameters: dict[str, Parameter] = {}
@@ -47,6 +48,19 @@ class Layer:
     def parameters(self) -> dict[str, Parameter]:
         """The trainable parameters by name."""
         return dict(self._parameters)
+
+    def to(self, dtype: DTypeLike) -> Self:
+        """A copy of the layer with weights of "float32", "float64" or, for inference, "bfloat16".
+
+        bfloat16 is for what recurrent layers multiply, half the bytes; the rest of it is float32:
+        other weights, inputs and outputs, and all sums. Raises TypeError or ValueError for another.
+        """
+        config = self.config()
+        if "dtype" in config:
+            config["dtype"] = dtype if self.takes_bfloat16 or not is_bfloat16(dtype) else "float32"
+        layer = type(self)(**config)
+        layer.load_state_dict(self.state_dict())
+        return layer
 
     def zero_grad(self) -> None:
         """Forget all gradients."""
@@ -137,6 +151,11 @@ def check_choice(value: Any, choices: Sequence[str], name: str) -> str:
     if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{name}: expected one of {', '.join(choices)}, got {value!r}")
     return value
+
+
+def is_bfloat16(dtype: DTypeLike) -> bool:
+    """Whether it is "bfloat16", which is no dtype of NumPy's."""
+    return isinstance(dtype, str) and dtype == "bfloat16"
 
 
 def check_dtype(dtype: DTypeLike) -> np.dtype:

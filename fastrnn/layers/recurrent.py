@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from fastrnn import _core, config, initializers
+from fastrnn.bfloat16 import Bfloat16Parameter
 from fastrnn.layers.base import (
     Layer,
     check_choice,
@@ -22,6 +23,7 @@ from fastrnn.layers.base import (
     check_probability,
     check_seed,
     check_size,
+    is_bfloat16,
 )
 from fastrnn.layers.call import forward
 from fastrnn.layers.ragged import forward_masked
@@ -31,6 +33,7 @@ from fastrnn.parameter import Array, Parameter
 RecurrentPullback = Callable[..., tuple[Array, Any]]
 
 _MAX_LAYERS = 1000
+_MULTIPLIED = ("weight_ih", "weight_hh", "weight_hr")
 
 
 class _Packed(NamedTuple):
@@ -47,9 +50,10 @@ class Recurrent(Layer):
     As in PyTorch: `num_layers`; `bias`, True, False or "single" for ``bias_ih`` alone;
     `batch_first`, True by default; `bidirectional`; `dropout`: with this probability, in [0, 1), a
     value between two layers is zero, the others are scaled up, in `vjp` only. And
-    `return_sequences`: without it the output is the last layer's final h; `dtype`, "float32" or
-    "float64"; `seed` of what weights start from and of masks. These are part of the fused loop,
-    forward and back, and go with any other unless a ValueError says so:
+    `return_sequences`: without it the output is the last layer's final h; `dtype`, "float32",
+    "float64" or, for inference, "bfloat16" (see `to`); `seed` of what weights start from and of
+    masks. These are part of the fused loop, forward and back, and go with any other unless a
+    ValueError says so:
 
     - `layer_norm` (Ba, Kiros and Hinton 2016): LN(W x) ⊙ ``ln_ih_l{k}`` + LN(R h) ⊙ ``ln_hh_l{k}``
       (G*H each, from 1) in the place of W x + R h; LN takes all G*H values of a row, eps 1e-5.
@@ -74,6 +78,7 @@ class Recurrent(Layer):
     """
 
     recurrent = True
+    takes_bfloat16 = True
     gates: int
     has_c: ClassVar[bool] = False
     proj_size = 0
@@ -134,7 +139,8 @@ class Recurrent(Layer):
         self.zoneout_h = check_probability(zoneout_h, "zoneout_h")
         self.recurrent_dropout = check_probability(recurrent_dropout, "recurrent_dropout")
         self.clip = None if clip is None else check_positive(clip, "clip")
-        self.dtype = check_dtype(dtype)
+        self.bfloat16 = is_bfloat16(dtype)
+        self.dtype = check_dtype("float32" if self.bfloat16 else dtype)
         self.seed = check_seed(seed)
         self.directions = 2 if bidirectional else 1
         self.double = self.dtype == np.float64
@@ -189,7 +195,8 @@ class Recurrent(Layer):
                     else:
                         start = starts.get(kind, kernel)
                         values = initializers.named(start, shape, hidden**-0.5, self.dtype, rng)
-                    made[kind] = Parameter(values)
+                    rounded = self.bfloat16 and kind in _MULTIPLIED
+                    made[kind] = (Bfloat16Parameter if rounded else Parameter)(values)
                     name = f"{kind}_l{layer}" + ("_reverse" if reverse else "")
                     self._parameters[name] = made[kind]
                 self.weights[-1].append([made.get(kind) for kind in _core.WEIGHTS])
@@ -221,8 +228,8 @@ class Recurrent(Layer):
     ) -> _core.Pack:
         arrays = tuple([None if p is None else p.snapshot() for p in weights])
         return _core.Pack(
-            self._layers[layer], arrays, training, config.gemm() == "numpy", config.chosen_gemm(),
-            borrowed,
+            self._layers[layer], arrays, training, config.gemm() == "numpy" and not self.bfloat16,
+            config.chosen_gemm(), borrowed, self.bfloat16,
         )  # fmt: skip
 
     def _cell(self) -> str:
@@ -296,6 +303,10 @@ class Recurrent(Layer):
         and runs the steps between them again: far less memory for up to a third more time, and the
         gradients have the same bits (NumPy's BLAS: nearly).
         """
+        if self.bfloat16:
+            raise ValueError(
+                "vjp: expected weights of float32 or float64; bfloat16 is for inference"
+            )
         if checkpoint_every is not None:
             checkpoint_every = check_size(checkpoint_every, "checkpoint_every")
         output, state, pullback = self._forward(
@@ -432,6 +443,6 @@ class Recurrent(Layer):
             "recurrent_dropout": self.recurrent_dropout,
             "clip": self.clip,
             **{name: getattr(self, name) for name in self.own},
-            "dtype": self.dtype.name,
+            "dtype": "bfloat16" if self.bfloat16 else self.dtype.name,
             "seed": self.seed,
         }

@@ -78,7 +78,8 @@ cdef class Pack:
 
     weights: nine arrays in the order of WEIGHTS, None for those that the layer has not and for biases that are
     zeros; C-contiguous, of the layer's dtype. They are copied: later changes do not show. Or weight_ih and
-    weight_hh are `borrowed`, which suits calls of few steps: then they must not change while the pack lives.
+    weight_hh are `borrowed`, which suits calls of few steps: then they must not change while the pack lives. Or
+    weight_ih, weight_hh and weight_hr are rounded to `bfloat16`, for inference without `numpy_gemm`.
     `gemm` is anything that stands for who does the products over all steps, NumPy's BLAS if `numpy_gemm`;
     `serves` compares it.
     """
@@ -94,7 +95,7 @@ cdef class Pack:
     cdef const char *isa
 
     def __init__(self, Layer layer not None, tuple weights not None, bint backward, bint numpy_gemm, gemm=None,
-                 bint borrowed=False):
+                 bint borrowed=False, bint bfloat16=False):
         cdef Span spans[FRNN_WEIGHTS]
         self.gemm = gemm
         self.isa = frnn_isa()
@@ -103,7 +104,8 @@ cdef class Pack:
         self.type_num = cnp.NPY_FLOAT64 if layer.c.dtype == FRNN_F64 else cnp.NPY_FLOAT32
         self.item = <int64_t>frnn_itemsize(layer.c.dtype)
         weight_spans(spans, &self.layer, weights, self.type_num, CONTIGUOUS)
-        self.forward_pack = self.packed(FRNN_PACK_BORROWED if borrowed else FRNN_PACK_FORWARD, spans)
+        cdef frnn_pack_kind kind = FRNN_PACK_BFLOAT16 if bfloat16 else FRNN_PACK_FORWARD
+        self.forward_pack = self.packed(FRNN_PACK_BORROWED if borrowed else kind, spans)
         if borrowed:
             self.backward_pack = self.forward_pack
             self.w_ih, self.w_hh = weights[:2]

@@ -15,6 +15,7 @@ typedef struct {
     int inference;    // forward without a tape, no backward
     unsigned without; // outputs that are not asked for, as BIT(which)
     int64_t checkpoint_every;
+    int bfloat16; // weights of it; for inference
 } options;
 
 // --- Problems -----------------------------------------------------------------------------------
@@ -138,7 +139,8 @@ static inline void run_layer(problem *p, const options *o) {
     }
     gemm_context context = {0};
     const frnn_provider provider = {naive_gemm, &context};
-    memory forward_pack = pack_new(p, o, arrays, o->borrowed ? FRNN_PACK_BORROWED : FRNN_PACK_FORWARD);
+    const frnn_pack_kind copied = o->bfloat16 ? FRNN_PACK_BFLOAT16 : FRNN_PACK_FORWARD;
+    memory forward_pack = pack_new(p, o, arrays, o->borrowed ? FRNN_PACK_BORROWED : copied);
     memory tape = {0};
     size_t bytes = 0;
     if (!o->inference) {
@@ -230,12 +232,12 @@ static inline const char *describe(const problem *p, const options *o) {
              l->gate_activation, l->state_activation, l->clip, l->peephole ? " peephole" : "",
              l->layer_norm ? " normalised" : "", l->zoneout_h, l->zoneout_c, l->recurrent_dropout);
     snprintf(text, sizeof text,
-             "%s I=%d H=%d B=%d T=%d%s%s%s, %s %s threads=%d layout=%d%s%s%s without=%x checkpoints=%d",
+             "%s I=%d H=%d B=%d T=%d%s%s%s, %s %s threads=%d layout=%d%s%s%s%s without=%x checkpoints=%d",
              frnn_cell_name(l->cell), (int)p->I, (int)p->H, (int)p->B, (int)p->T, p->lengths ? " ragged" : "",
              p->reverse ? " reverse" : "", is_plain(l) ? "" : variant, o->isa,
              o->dtype == FRNN_F32 ? "float32" : "float64", o->threads, o->layout,
              o->provider ? " provider" : "", o->borrowed ? " borrowed" : "", o->inference ? " inference" : "",
-             o->without, (int)o->checkpoint_every);
+             o->bfloat16 ? " bfloat16" : "", o->without, (int)o->checkpoint_every);
     return text;
 }
 

@@ -18,7 +18,9 @@ static void check_sizes(void) {
     EXPECT(FRNN_OK, frnn_pack_size(&good, FRNN_PACK_BACKWARD, &bytes));
     EXPECT(FRNN_OK, frnn_tape_size(&good, &batch, 0, &bytes));
     EXPECT(FRNN_BAD_ARGUMENT, frnn_pack_size(NULL, FRNN_PACK_FORWARD, &bytes));
-    EXPECT(FRNN_BAD_ARGUMENT, frnn_pack_size(&good, (frnn_pack_kind)3, &bytes));
+    EXPECT(FRNN_BAD_ARGUMENT, frnn_pack_size(&good, (frnn_pack_kind)4, &bytes));
+    EXPECT(FRNN_BAD_ARGUMENT,
+           frnn_pack_size(&(frnn_layer)PLAIN(FRNN_LSTM, FRNN_F64, 3, 5), FRNN_PACK_BFLOAT16, &bytes));
     EXPECT(FRNN_BAD_ARGUMENT, frnn_tape_size(NULL, &batch, 0, &bytes));
     EXPECT(FRNN_BAD_ARGUMENT, frnn_tape_size(&good, NULL, 0, &bytes));
 

@@ -226,6 +226,40 @@ static void check_without(frnn_layer layer) {
     problem_end(&p);
 }
 
+// A bfloat16 from a problem's values: 8 bits of mantissa.
+static void round_to_bfloat16(problem *p, int which) {
+    for (int64_t i = 0; p->of[which] && i < count_of(p, which); i++) {
+        int exponent;
+        const double mantissa = frexp(p->of[which][i], &exponent);
+        p->of[which][i] = ldexp(nearbyint(ldexp(mantissa, 8)), exponent - 8);
+    }
+}
+
+// Weights of bfloat16: the bits of weights that are rounded, unless x and h are rounded too.
+static void check_bfloat16(frnn_layer layer) {
+    static const int64_t lengths[] = {3, 0, 5, 4};
+    static const char *const isas[ISAS + 1] = {"avx512_bf16", "avx512", "avx2", "neon", "generic"};
+    layer.input_size = 5, layer.hidden_size = 19;
+    if (layer.proj_size) layer.proj_size = 7;
+    problem p = problem_of(layer, 4, 5, lengths, 1);
+    problem_fill(&p, 0, 9);
+    round_to_bfloat16(&p, W_IH), round_to_bfloat16(&p, W_HH), round_to_bfloat16(&p, W_HR);
+    for (int i = 0; i < ISAS + 1; i++) {
+        options o = {.isa = isas[i], .threads = 1, .inference = 1};
+        if (!frnn_has_isa(o.isa)) continue;
+        problem base = run_again(&p, &o);
+        o.bfloat16 = 1, o.threads = 2, o.provider = 1;
+        problem halves = run_again(&p, &o);
+        if (i > 0) check_same(&base, &halves, &o, OUTPUTS, DX);
+        for (int which = OUTPUTS; which < DX && i == 0; which++)
+            for (int64_t k = 0; k < count_of(&p, which); k++)
+                CHECK(fabs(base.of[which][k] - halves.of[which][k]) < 0.1, "%s: %s is off by %g",
+                      describe(&p, &o), names[which], base.of[which][k] - halves.of[which][k]);
+        problem_end(&base), problem_end(&halves);
+    }
+    problem_end(&p);
+}
+
 // --- Sizes --------------------------------------------------------------------------------------
 
 typedef struct {
@@ -406,6 +440,7 @@ static void check_layer(const frnn_layer *layer, void *unused) {
     const size_t count = cases_of(layer, &cases);
     for (int reverse = 0; reverse < 2; reverse++) check_naive(*layer, reverse);
     if (is_plain(layer) || is_rich(layer)) check_without(*layer);
+    check_bfloat16(*layer);
     for (size_t i = 0; i < count; i++) {
         if (quick && !(cases[i].quick == 1 || (cases[i].quick == 2 && is_rich(layer)))) continue;
         int64_t lengths[MOST_ROWS];
