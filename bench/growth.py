@@ -10,6 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -18,6 +19,7 @@ from bench import command, measure, report, roofline
 from bench.limit import limit
 from bench.shapes import GATES, LAYER_KINDS, Row
 from bench.systems import fastrnn
+from fastrnn.layers.recurrent import Recurrent
 
 _RANGES = {
     "T": (1, 4, 16, 64, 256, 1024, 4096),
@@ -96,18 +98,26 @@ def times(row: Row, threads: int, rounds: int, seconds: float) -> dict[str, floa
     return {kind: min(each) for kind, each in found.items()}
 
 
-def memory(row: Row) -> int | None:
-    """Bytes of this process's first training step, at its most, less what it returns."""
-    fastrnn.layer_passes(Row(row.cell, 1, 1, 1, 1))["training"].run()  # what is set up only once
+def row_memory(row: Row) -> int | None:
+    """`memory` of a row."""
     layer, problem = fastrnn.layer_of(row)
+    return memory(layer, problem.x, problem.dy)
+
+
+def memory(layer: Recurrent, x: Any, dy: Any, **options: Any) -> int | None:
+    """Bytes of this process's first training step, at its most, less what it returns.
+
+    `options` are `vjp`'s.
+    """
+    fastrnn.layer_passes(Row("lstm", 1, 1, 1, 1))["training"].run()  # what is set up only once
     try:
         ctypes.CDLL(None).malloc_trim(0)  # what making the data left free is not for the step
         Path("/proc/self/clear_refs").write_text("5")  # begin a new peak
         before = _status("VmRSS")
     except (AttributeError, OSError):  # another C library, another system
         return None
-    (y, _), pullback = layer.vjp(problem.x)
-    dx, _ = pullback(problem.dy)
+    (y, _), pullback = layer.vjp(x, **options)
+    dx, _ = pullback(dy)
     grown = _status("VmHWM") - before
     grads = sum(np.asarray(parameter.grad).nbytes for parameter in layer.parameters().values())
     return max(0, grown - y.nbytes - dx.nbytes - grads)
@@ -135,7 +145,7 @@ def measured(options: Options) -> list[Point]:
             given = row, threads, options.rounds, options.seconds
             seconds = measure.with_threads(threads, times, *given)
             least = {kind: limit(row, kind, machine).seconds for kind in LAYER_KINDS}
-            added = measure.with_threads(threads, memory, row)
+            added = measure.with_threads(threads, row_memory, row)
             points.append(Point(along, value, row, threads, seconds, least, added))
     return points
 

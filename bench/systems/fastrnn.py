@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from itertools import cycle
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -62,8 +62,8 @@ def layer_passes(row: Row) -> dict[str, Pass]:
     lengths = problem.lengths if row.ragged else None
     # Inference keeps its packs, so training has a layer of its own.
     return {
-        "forward": _forward(layer, problem, lengths),
-        "training": _training(layer_of(row)[0], problem, lengths),
+        "forward": forward_pass(layer, problem, lengths),
+        "training": training_pass(layer_of(row)[0], problem, lengths),
     }
 
 
@@ -86,7 +86,18 @@ def layer_of(row: Row) -> tuple[Recurrent, Problem]:
     return layer, problem
 
 
-def _forward(layer: Recurrent, problem: Problem, lengths: Any) -> Pass:
+class _Data(Protocol):
+    """x, and the output's gradient."""
+
+    @property
+    def x(self) -> Any: ...
+    @property
+    def dy(self) -> Any: ...
+
+
+def forward_pass(layer: Recurrent, problem: _Data, lengths: Any = None) -> Pass:
+    """Inference."""
+
     def results() -> Results:
         y, state = layer(problem.x, lengths=lengths)
         return {"output": y, **_state(state)}
@@ -94,11 +105,12 @@ def _forward(layer: Recurrent, problem: Problem, lengths: Any) -> Pass:
     return Pass(lambda: layer(problem.x, lengths=lengths), results=results)
 
 
-def _training(layer: Recurrent, problem: Problem, lengths: Any) -> Pass:
+def training_pass(layer: Recurrent, problem: _Data, lengths: Any = None, **options: Any) -> Pass:
     """Outputs, dx, dstate and every weight's gradient.
 
     Weights change between the steps of a training, so each is given as an optimiser leaves it: no
-    gradients, and weights that count as changed and are packed anew (their values stay).
+    gradients, and weights that count as changed and are packed anew (their values stay). `options`
+    are `vjp`'s.
     """
 
     def new_step() -> None:
@@ -107,7 +119,7 @@ def _training(layer: Recurrent, problem: Problem, lengths: Any) -> Pass:
             parameter.version += 1
 
     def run() -> Any:
-        (y, state), pullback = layer.vjp(problem.x, lengths=lengths)
+        (y, state), pullback = layer.vjp(problem.x, lengths=lengths, **options)
         return y, state, pullback(problem.dy)
 
     def results() -> Results:
