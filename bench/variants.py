@@ -1,11 +1,12 @@
 """What the variants of a layer cost, beside the plain cell: ``python -m bench.variants --help``.
 
 A variant whose products have other sizes (a projection, fewer gates) is measured per multiply-add.
-The last table is one long sequence with checkpoints and without: time, and memory.
+The last tables are long sequences with checkpoints and without: time, and memory.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -44,8 +45,8 @@ _VARIANTS: dict[str, dict[str, Options]] = {
 }  # fmt: skip
 _KINDS: dict[str, type[Recurrent]] = {"RNN": fr.RNN, "GRU": fr.GRU, "LSTM": fr.LSTM}
 _SIZES = ("32-50-128-128", "32-50-256-256", "1-100-64-128")
-_LONG = "4-100000-64-256"
-_CHECKPOINT_EVERY = 200
+_LONG = ("4-8000-64-256", "4-100000-64-256")
+_EVERY = (None, 200)  # checkpoint_every
 
 _LEGEND = (
     "A time is that of the fastest call; all take turns, several rounds.",
@@ -56,7 +57,7 @@ _LEGEND = (
 
 class Arguments(command.Options):
     sizes: list[str]
-    long: str
+    long: list[str]
 
 
 @dataclass(frozen=True)
@@ -166,12 +167,14 @@ def times(sizes: str, cell: str, threads: int, rounds: int, seconds: float) -> l
     return results
 
 
-def long_time(sizes: str, every: int | None) -> float:
-    """Seconds of the faster of two training steps."""
+def long_times(sizes: str, threads: int) -> list[float]:
+    """Seconds of a training step without checkpoints and with them, the fastest of three."""
     batch, time, inputs, hidden = numbers(sizes)
     layer = _layer("LSTM", {}, inputs, hidden)
-    step = training_pass(layer, _data(layer, batch, time), checkpoint_every=every)
-    return measure.fastest_call(step, 0.0, calls=2)
+    data = _data(layer, batch, time)
+    steps = {every: training_pass(layer, data, checkpoint_every=every) for every in _EVERY}
+    found = measure.interleaved(steps, 3, 0.0, threads)
+    return [min(found[every]) for every in _EVERY]
 
 
 def long_memory(sizes: str, every: int | None) -> int | None:
@@ -190,11 +193,11 @@ def measured(options: Arguments) -> tuple[list[Result], list[Long]]:
         given = sizes, cell, threads, options.rounds, options.seconds
         results += measure.with_threads(threads, times, *given)
     long = []
-    for threads in options.threads:
-        for every in (None, _CHECKPOINT_EVERY):
-            took = measure.with_threads(threads, long_time, options.long, every)
-            added = measure.with_threads(threads, long_memory, options.long, every)
-            long.append(Long(options.long, threads, every, took, added))
+    for threads, sizes in itertools.product(options.threads, options.long):
+        took = measure.with_threads(threads, long_times, sizes, threads)
+        for every, seconds in zip(_EVERY, took, strict=True):
+            added = measure.with_threads(threads, long_memory, sizes, every)
+            long.append(Long(sizes, threads, every, seconds, added))
     return results, long
 
 
@@ -223,12 +226,12 @@ def main() -> None:
     parser = command.parser("bench.variants", __doc__)
     parser.add_argument("--sizes", nargs="+", default=list(_SIZES), metavar="B-T-I-H",
                         help=f"(default: {' '.join(_SIZES)})")  # fmt: skip
-    parser.add_argument("--long", default=_LONG, metavar="B-T-I-H",
-                        help=f"the long sequence (default: {_LONG})")  # fmt: skip
+    parser.add_argument("--long", nargs="+", default=list(_LONG), metavar="B-T-I-H",
+                        help=f"long sequences (default: {' '.join(_LONG)})")  # fmt: skip
     options = command.parse(parser, Arguments())
     assert isinstance(options, Arguments)
     try:
-        for sizes in [*options.sizes, options.long]:
+        for sizes in [*options.sizes, *options.long]:
             numbers(sizes)
     except ValueError as error:
         parser.error(f"--sizes, --long: {error}")
