@@ -65,20 +65,16 @@ def unpack(x: ArrayLike, lengths: ArrayLike, *, batch_first: bool = True) -> lis
 
 class Mask:
     """Which steps of a batch count, as Keras has it: the others carry the state, and repeat the
-    output of the step before, or in the reverse direction after, that counts; zeros where none is.
+    output of the last step that counts, zeros where none is; of two directions they are zero.
 
     valid: (batch, time). The steps that count are run as a ragged batch, from its start on.
     """
 
-    def __init__(self, valid: NDArray[np.bool_]) -> None:
+    def __init__(self, valid: NDArray[np.bool_], repeats: bool) -> None:
         self.valid = valid
         self.lengths = valid.sum(axis=1)
-        counts = valid.cumsum(axis=1)
-        # Of each step, in either direction, the step of the ragged batch whose output it has.
-        self._sources = (
-            counts - 1,
-            np.where(counts - valid < self.lengths[:, None], counts - valid, -1),
-        )
+        self._repeats = repeats
+        self._sources = valid.cumsum(axis=1) - 1  # of each step, that of the ragged batch
         self._rows = np.arange(len(valid))
 
     def gather(self, x: Array) -> Array:
@@ -95,26 +91,23 @@ class Mask:
             to[valid] = row[: valid.sum()]
         return x
 
-    def repeat(self, output: Array, directions: int) -> Array:
-        """The output of all steps, of that of the ragged batch, (batch, time, D * features)."""
-        repeated = np.empty_like(output)
-        for to, part, source in self._by_direction(repeated, output, directions):
-            to[...] = np.take_along_axis(part, np.maximum(source, 0)[..., None], axis=1)
-            to[source < 0] = 0
-        return repeated
+    def output(self, gathered: Array) -> Array:
+        """The output of all steps, of that of the ragged batch."""
+        if not self._repeats:
+            return self.scatter(gathered)
+        output = np.take_along_axis(gathered, np.maximum(self._sources, 0)[..., None], axis=1)
+        output[self._sources < 0] = 0
+        return output
 
-    def add_repeated(self, doutput: Array, directions: int) -> Array:
-        """`repeat`'s transpose."""
+    def output_transposed(self, doutput: Array) -> Array:
+        """The gradient of the ragged batch's output."""
+        if not self._repeats:
+            return self.gather(doutput)
         total = np.zeros_like(doutput)
-        for to, part, source in self._by_direction(total, doutput, directions):
-            for step in range(source.shape[1]):
-                rows = self._rows[source[:, step] >= 0]
-                to[rows, source[rows, step]] += part[rows, step]
+        for step in range(doutput.shape[1]):
+            rows = self._rows[self._sources[:, step] >= 0]
+            total[rows, self._sources[rows, step]] += doutput[rows, step]
         return total
-
-    def _by_direction(self, a: Array, b: Array, directions: int) -> Any:
-        halves = (np.split(array, directions, axis=2) for array in (a, b))
-        return zip(*halves, self._sources[:directions], strict=True)
 
 
 def forward_masked(
@@ -135,12 +128,12 @@ def forward_masked(
     def rows_first(array: NDArray[Any]) -> NDArray[Any]:
         return array if layer.batch_first else array.swapaxes(0, 1)
 
-    steps, directions = Mask(rows_first(valid)), layer.directions
+    steps = Mask(rows_first(valid), repeats=not layer.bidirectional)
     gathered = rows_first(steps.gather(rows_first(np.asarray(x))))
     output, final, back = forward(layer, gathered, state, steps.lengths, training, checkpoint_every)
     sequences = layer.return_sequences
     if sequences:
-        output = rows_first(steps.repeat(rows_first(output), directions))
+        output = rows_first(steps.output(rows_first(output)))
     if back is None:
         return output, final, None
     way_back = back
@@ -148,7 +141,7 @@ def forward_masked(
     def pullback(doutput: Array | None, dstate: Any = None) -> tuple[Array, Any]:
         if sequences and doutput is not None:
             way_back.check_output(doutput)
-            doutput = rows_first(steps.add_repeated(rows_first(np.asarray(doutput)), directions))
+            doutput = rows_first(steps.output_transposed(rows_first(np.asarray(doutput))))
         dx, dinitial = way_back(doutput, dstate)
         return rows_first(steps.scatter(rows_first(dx))), dinitial
 

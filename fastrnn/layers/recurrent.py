@@ -274,7 +274,7 @@ class Recurrent(Layer):
         projection proj_size; None for zeros. lengths: (batch,) integers from 0 to time, in any
         order: steps past a row's length cost nothing and their output is zero. mask, instead:
         booleans (batch, time), or as x has them; as in Keras, a step that is False carries the
-        state and repeats the last output.
+        state and repeats the last output, or of a bidirectional layer has zeros.
 
         Returns ``(output, state)``: output (batch, time, D * hidden_size), with a projection
         D * proj_size, or with ``return_sequences=False`` (batch, D * hidden_size), the last layer's
