@@ -3,7 +3,7 @@
 // One job runs at a time. A caller that finds the pool busy runs its job alone, so many Python threads
 // may call at once and none waits. Everything that waits does so on a gate: a value that another thread
 // changes.
-#define _GNU_SOURCE // sched_getaffinity
+#define _GNU_SOURCE // sched_getaffinity, sched_getcpu
 #include "internal.h"
 
 #include <stdatomic.h>
@@ -134,6 +134,7 @@ static struct {
     frnn_job job;
     void *const *contexts;
     int jobs, at_once, threads;
+    int cpu; // the caller's
     atomic_int running;
 } pool = {.busy = ATOMIC_FLAG_INIT};
 
@@ -158,12 +159,40 @@ static void run_share(int thread) {
     frnn_fp_leave(mode);
 }
 
+// Where a thread may run.
+#if defined(__linux__)
+typedef cpu_set_t cpus;
+static int this_cpu(void) { return sched_getcpu(); }
+static cpus allowed_cpus(void) {
+    cpus set;
+    if (sched_getaffinity(0, sizeof set, &set) != 0) CPU_ZERO(&set);
+    return set;
+}
+
+// A virtual machine wakes a thread on its waker's CPU, where it waits for that to end, even if the others are idle:
+// to the scheduler a halted virtual CPU is one that its host has taken away. A worker that finds itself there leaves
+// for the others, and stays off.
+static void stay_off(int cpu, const cpus *allowed) {
+    if (this_cpu() != cpu) return;
+    cpus others = *allowed;
+    CPU_CLR(cpu, &others);
+    if (CPU_COUNT(&others)) (void)sched_setaffinity(0, sizeof others, &others);
+}
+#else
+typedef int cpus;
+static int this_cpu(void) { return 0; }
+static cpus allowed_cpus(void) { return 0; }
+static void stay_off(int cpu, const cpus *allowed) { (void)cpu, (void)allowed; }
+#endif
+
 static void *worker(void *argument) {
     const int number = *(int *)argument;
+    const cpus allowed = allowed_cpus();
     unsigned seen = pool.birth[number].seen;
     for (;;) {
         seen = gate_wait(&pool.start, seen, 0);
         if (number < (int)(seen % 256)) {
+            stay_off(pool.cpu, &allowed);
             run_share(number);
             if (atomic_fetch_sub(&pool.running, 1) == 1)
                 gate_set(&pool.done, atomic_load(&pool.done.value) + 1);
@@ -228,6 +257,7 @@ void frnn_pool_run_each(frnn_job job, void *const *contexts, const int *wanted, 
     pool.job = job;
     pool.contexts = contexts;
     pool.jobs = jobs;
+    pool.cpu = this_cpu();
     atomic_store(&pool.running, pool.threads - 1);
     const unsigned done = atomic_load(&pool.done.value);
     if (pool.threads > 1)

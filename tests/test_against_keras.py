@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import numpy as np
@@ -13,9 +12,15 @@ from fastrnn.layers.recurrent import Recurrent
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]
 
-os.environ.setdefault("KERAS_BACKEND", "torch")
-keras = pytest.importorskip("keras")
 torch = pytest.importorskip("torch")
+
+
+@pytest.fixture
+def keras(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Imported no earlier than a test wants it: it brings half of matplotlib."""
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    return pytest.importorskip("keras")
+
 
 B, T, I, H = 5, 7, 4, 6
 # Keras's gates in our order.
@@ -69,7 +74,7 @@ CASES: dict[str, tuple[str, dict[str, Any], Any, dict[str, Any]]] = {
 
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("name", CASES)
-def test_outputs_states_and_gradients(name: str, masked: bool, rng: Any) -> None:
+def test_outputs_states_and_gradients(name: str, masked: bool, keras: Any, rng: Any) -> None:
     kind, their_options, ours, our_options = CASES[name]
     theirs = getattr(keras.layers, kind)(
         H, return_sequences=True, return_state=True, **their_options
@@ -104,7 +109,7 @@ def test_outputs_states_and_gradients(name: str, masked: bool, rng: Any) -> None
 
 
 @pytest.mark.parametrize("name", ["GRU reset before", "LSTM"])
-def test_both_directions_with_a_mask(name: str, rng: Any) -> None:
+def test_both_directions_with_a_mask(name: str, keras: Any, rng: Any) -> None:
     kind, their_options, ours, our_options = CASES[name]
     cell = getattr(keras.layers, kind)(H, return_sequences=True, **their_options)
     theirs = keras.layers.Bidirectional(cell)
