@@ -10,6 +10,7 @@ from setuptools import Extension, setup
 # No multiply and add may be fused behind our back: the same bits on every machine.
 compile_args = [] if sys.platform == "win32" else [
     "-std=c11", "-O2", "-ffp-contract=off", "-pthread", "-fvisibility=hidden", "-g0",
+    "-fno-asynchronous-unwind-tables",
 ]  # fmt: skip
 
 core = Extension(

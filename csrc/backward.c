@@ -62,25 +62,12 @@ static void make_plan(const frnn_backward_args *args, int threads, plan *plan, f
     plan->multiply_adds = 2.0 * rows * (G * H * (I + P) + second);
     plan->threads = frnn_threads_for(plan->multiply_adds, threads);
 
-    frnn_tape tape;
     frnn_arena tape_arena = {.base = args->tape};
-    frnn_tape_carve(&tape, layer, &run->schedule, &tape_arena);
-    run->gates = tape.gates;
-    run->h = tape.h;
-    run->c = tape.c;
-    run->h_in = tape.h_in;
-    run->second = tape.second;
-    run->new_c = tape.new_c;
-    run->raw_x = tape.raw_x;
-    run->raw_h = tape.raw_h;
-    run->moments = tape.moments;
-    run->gates_ld = tape.gates_ld;
-    run->state_ld = tape.state_ld;
-    run->raw_ld = tape.raw_ld;
-    const size_t state_bytes = (size_t)run->state_ld * item;
+    frnn_tape_carve(&run->tape, layer, &run->schedule, &tape_arena);
+    const size_t state_bytes = (size_t)run->tape.state_ld * item;
     run->dh = frnn_carve(arena, B, state_bytes);
     run->dc = plan->info->has_c ? frnn_carve(arena, B, state_bytes) : NULL;
-    run->hidden = layer->layer_norm ? frnn_carve(arena, rows, (size_t)run->raw_ld * item) : NULL;
+    run->hidden = layer->layer_norm ? frnn_carve(arena, rows, (size_t)run->tape.raw_ld * item) : NULL;
     run->output = layer->proj_size ? frnn_carve(arena, rows, state_bytes) : NULL;
     run->dc_normal = layer->layer_norm && plan->info->has_c ? frnn_carve(arena, rows, state_bytes) : NULL;
     plan->bias_sums = frnn_carve(arena, plan->info->saved * H, item);
@@ -111,8 +98,12 @@ frnn_status frnn_backward_workspace(const frnn_backward_args *args, size_t *byte
 // --- Rows by address ----------------------------------------------------------------------------
 
 // The gradients of W x.
-static const void *input_gates(const plan *p) { return p->run.raw_x ? p->run.raw_x : p->run.gates; }
-static int64_t input_ld(const plan *p) { return p->run.raw_x ? p->run.raw_ld : p->run.gates_ld; }
+static const void *input_gates(const plan *p) {
+    return p->run.tape.raw_x ? p->run.tape.raw_x : p->run.tape.gates;
+}
+static int64_t input_ld(const plan *p) {
+    return p->run.tape.raw_x ? p->run.tape.raw_ld : p->run.tape.gates_ld;
+}
 static void input_gate_rows(const void *context, int64_t begin, int64_t count, const void **rows) {
     const plan *p = context;
     const int64_t bytes = input_ld(p) * (int64_t)frnn_itemsize(p->run.pack->layer.dtype);
@@ -137,10 +128,11 @@ static void dx_rows(const void *context, int64_t begin, int64_t count, const voi
 // The states that entered each row's product with R.
 static void h_rows(const void *context, int64_t begin, int64_t count, const void **rows) {
     const plan *p = context;
-    const int64_t bytes = p->run.state_ld * (int64_t)frnn_itemsize(p->run.pack->layer.dtype);
+    const int64_t bytes = p->run.tape.state_ld * (int64_t)frnn_itemsize(p->run.pack->layer.dtype);
     frnn_cursor at = frnn_cursor_at(&p->run.schedule, begin);
     for (int64_t i = 0; i < count; i++, frnn_cursor_next(&p->run.schedule, &at))
-        rows[i] = (const char *)p->run.h_in + (frnn_state_start(&p->run.schedule, at.step) + at.row) * bytes;
+        rows[i] =
+            (const char *)p->run.tape.h_in + (frnn_state_start(&p->run.schedule, at.step) + at.row) * bytes;
 }
 
 // --- The products -------------------------------------------------------------------------------
@@ -184,13 +176,13 @@ static void weight_gradients(const plan *p, int64_t begin, int64_t end, void *sc
     const frnn_outer x = {x_rows, p, I, dw_ih, I}, h = {h_rows, p, P, dw_hh, P};
     FRNN_EACH_BLOCK(block, &p->run.schedule) {
         const int accumulate = p->run.accumulate || block.end < p->run.schedule.rows;
-        frnn_outer_products(kernels, layer->dtype, block, p->run.gates, p->run.gates_ld, groups, count, sides,
-                            3, db_ih || db_hh ? sums : NULL, scratch, accumulate);
+        frnn_outer_products(kernels, layer->dtype, block, p->run.tape.gates, p->run.tape.gates_ld, groups,
+                            count, sides, 3, db_ih || db_hh ? sums : NULL, scratch, accumulate);
         if (!norm) continue;
         frnn_outer_products(kernels, layer->dtype, block, input_gates(p), input_ld(p), &mine, 1, &x, 1, NULL,
                             scratch, accumulate);
-        frnn_outer_products(kernels, layer->dtype, block, p->run.hidden, p->run.raw_ld, &mine, 1, &h, 1, NULL,
-                            scratch, accumulate);
+        frnn_outer_products(kernels, layer->dtype, block, p->run.hidden, p->run.tape.raw_ld, &mine, 1, &h, 1,
+                            NULL, scratch, accumulate);
     }
     for (const frnn_outer_columns *g = groups; g < groups + count && p->run.schedule.rows; g++) {
         const size_t bytes = (size_t)(g->columns * item);
@@ -254,9 +246,9 @@ static frnn_status provider_weights(const plan *p, int hidden, int64_t row, int6
     for (int gate = 0, next; gate < p->info->gates; gate = next) {
         next = hidden ? frnn_hidden_end(p->info, gate) : p->info->gates;
         const int64_t m = (next - gate) * H, block = hidden ? p->info->hidden_block[gate] : gate;
-        const char *gates = (const char *)p->run.gates + (row * p->run.gates_ld + block * H) * item;
+        const char *gates = (const char *)p->run.tape.gates + (row * p->run.tape.gates_ld + block * H) * item;
         const frnn_status status = provider->gemm(provider->context, layer->dtype, m, n, count, gates,
-                                                  p->run.gates_ld, 1, p->gathered, n, 0, p->product, n);
+                                                  p->run.tape.gates_ld, 1, p->gathered, n, 0, p->product, n);
         if (status != FRNN_OK) return status;
         char *const part = (char *)to + gate * H * n * item;
         if (row == 0 && !p->run.accumulate)
@@ -279,8 +271,8 @@ static frnn_status provider_products(const plan *p) {
         if (status == FRNN_OK) status = provider_weights(p, 1, row, count);
         if (status == FRNN_OK && p->args->dx.data) {
             status = provider->gemm(provider->context, layer->dtype, count, I, GH,
-                                    (const char *)p->run.gates + row * p->run.gates_ld * item,
-                                    p->run.gates_ld, 0, p->args->w_ih, I, 0, p->product, I);
+                                    (const char *)p->run.tape.gates + row * p->run.tape.gates_ld * item,
+                                    p->run.tape.gates_ld, 0, p->args->w_ih, I, 0, p->product, I);
             for (int64_t i = 0; i < count && status == FRNN_OK; i += FRNN_SUM_BLOCK) {
                 const int64_t some = frnn_min(FRNN_SUM_BLOCK, count - i);
                 dx_rows(p, row + i, some, rows);

@@ -61,15 +61,12 @@ static void make_plan(const frnn_forward_args *args, int threads, plan *plan, fr
     plan->multiply_adds = (double)run->schedule.rows * (info->gates * H * (I + P) + second);
     plan->threads = frnn_threads_for(plan->multiply_adds, threads);
 
-    frnn_tape tape;
     frnn_arena tape_arena = {.base = args->tape};
-    frnn_tape_carve(&tape, layer, &run->schedule, &tape_arena);
-    run->gates_ld = tape.gates_ld;
-    run->state_ld = tape.state_ld;
-    run->raw_ld = tape.raw_ld;
+    frnn_tape_carve(&run->tape, layer, &run->schedule, &tape_arena);
     const int norm = layer->layer_norm;
-    const int64_t gates_bytes = (norm ? run->raw_ld : run->gates_ld) * (int64_t)item; // a row of W x
-    const size_t state_bytes = (size_t)run->state_ld * item;
+    const int64_t gates_bytes =
+        (norm ? run->tape.raw_ld : run->tape.gates_ld) * (int64_t)item; // a row of W x
+    const size_t state_bytes = (size_t)run->tape.state_ld * item;
     int64_t gates_rows;
     if (run->projected) {
         run->chunk_steps = frnn_max(1, FRNN_PROVIDER_ROWS / B);
@@ -84,25 +81,16 @@ static void make_plan(const frnn_forward_args *args, int threads, plan *plan, fr
     plan->scratch_bytes = frnn_pack_scratch(pack, FRNN_PACK_FORWARD);
     plan->scratch = frnn_carve(arena, plan->threads, plan->scratch_bytes);
     plan->gathered = run->projected ? frnn_carve(arena, run->chunk_steps * B, (size_t)I * item) : NULL;
-    if (run->training) {
-        run->gates = tape.gates;
-        run->h = tape.h;
-        run->c = tape.c;
-        run->h_in = tape.h_in;
-        run->second = tape.second;
-        run->new_c = tape.new_c;
-        run->raw_x = tape.raw_x;
-        run->raw_h = tape.raw_h;
-        run->moments = tape.moments;
-    } else {
+    if (!run->training) {
         void *const x_part = frnn_carve(arena, gates_rows, (size_t)gates_bytes);
-        run->raw_x = norm ? x_part : NULL;
-        run->gates = norm ? frnn_carve(arena, B, (size_t)run->gates_ld * item) : x_part;
-        run->raw_h = norm ? frnn_carve(arena, B, (size_t)run->raw_ld * item) : NULL;
-        run->h = run->h_in = frnn_carve(arena, 2 * B, state_bytes);
-        run->c = info->has_c ? frnn_carve(arena, 2 * B, state_bytes) : NULL;
-        run->second = frnn_has_second(layer) ? frnn_carve(arena, B, state_bytes) : NULL;
-        run->new_c = frnn_keeps_new_c(layer) ? frnn_carve(arena, B, state_bytes) : NULL;
+        run->tape.raw_x = norm ? x_part : NULL;
+        run->tape.gates = norm ? frnn_carve(arena, B, (size_t)run->tape.gates_ld * item) : x_part;
+        run->tape.raw_h = norm ? frnn_carve(arena, B, (size_t)run->tape.raw_ld * item) : NULL;
+        run->tape.h = run->tape.h_in = frnn_carve(arena, 2 * B, state_bytes);
+        run->tape.c = info->has_c ? frnn_carve(arena, 2 * B, state_bytes) : NULL;
+        run->tape.second = frnn_has_second(layer) ? frnn_carve(arena, B, state_bytes) : NULL;
+        run->tape.new_c = frnn_keeps_new_c(layer) ? frnn_carve(arena, B, state_bytes) : NULL;
+        run->tape.moments = NULL;
     }
 }
 
@@ -134,7 +122,8 @@ static frnn_status project(const frnn_forward_args *args, const plan *plan, int6
     const frnn_layer *layer = &run->pack->layer;
     const int64_t I = layer->input_size, GH = frnn_gates(layer->cell) * layer->hidden_size;
     const size_t item = frnn_itemsize(layer->dtype), row_bytes = (size_t)I * item;
-    char *const gates = (char *)run->gates + (begin - run->gates_start) * run->gates_ld * (int64_t)item;
+    char *const gates =
+        (char *)run->tape.gates + (begin - run->gates_start) * run->tape.gates_ld * (int64_t)item;
     frnn_cursor at = frnn_cursor_at(&run->schedule, begin);
     for (int64_t row = 0; row < end - begin; row++, frnn_cursor_next(&run->schedule, &at))
         memcpy((char *)plan->gathered + (size_t)row * row_bytes,
@@ -143,16 +132,16 @@ static frnn_status project(const frnn_forward_args *args, const plan *plan, int6
                row_bytes);
     const frnn_status status =
         args->provider->gemm(args->provider->context, layer->dtype, end - begin, GH, I, plan->gathered, I, 0,
-                             args->w_ih, I, 1, gates, run->gates_ld);
+                             args->w_ih, I, 1, gates, run->tape.gates_ld);
     if (status != FRNN_OK) return status;
     const void *bias = (const char *)run->pack + run->pack->b_x;
     for (int64_t row = 0; row < end - begin; row++) {
         if (layer->dtype == FRNN_F32)
             for (int64_t i = 0; i < GH; i++)
-                ((float *)gates)[row * run->gates_ld + i] += ((const float *)bias)[i];
+                ((float *)gates)[row * run->tape.gates_ld + i] += ((const float *)bias)[i];
         else
             for (int64_t i = 0; i < GH; i++)
-                ((double *)gates)[row * run->gates_ld + i] += ((const double *)bias)[i];
+                ((double *)gates)[row * run->tape.gates_ld + i] += ((const double *)bias)[i];
     }
     return FRNN_OK;
 }

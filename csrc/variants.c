@@ -30,7 +30,7 @@ static void sum_scaled(const scaled_sum *s, int64_t n, void *sum) {
             const int64_t y_row = s->states ? frnn_state_start(schedule, at.step) + at.row : row + i;
             y[i] = (const char *)s->y + y_row * s->ldy * item;
             if (s->moment >= 0)
-                moments[i] = (const char *)run->moments + ((row + i) * FRNN_MOMENTS + s->moment) * item;
+                moments[i] = (const char *)run->tape.moments + ((row + i) * FRNN_MOMENTS + s->moment) * item;
         }
         run->pack->kernels->sum_scaled[dtype](n, k, (const char *)s->x + row * s->ldx * item, s->ldx, y,
                                               s->moment < 0 ? NULL : moments, sum,
@@ -50,10 +50,10 @@ static void peephole_gradient(const frnn_backward_run *run, const units *u, void
         const int is_o = which == gates - 2;
         const scaled_sum s = {
             .run = run,
-            .x = block_at(run, u, run->gates, is_o ? gates - 1 : which),
-            .ldx = run->gates_ld,
-            .y = block_at(run, u, is_o ? run->new_c : run->c, 0),
-            .ldy = run->state_ld,
+            .x = block_at(run, u, run->tape.gates, is_o ? gates - 1 : which),
+            .ldx = run->tape.gates_ld,
+            .y = block_at(run, u, is_o ? run->tape.new_c : run->tape.c, 0),
+            .ldy = run->tape.state_ld,
             .states = !is_o,
             .moment = -1,
         };
@@ -65,13 +65,13 @@ static void peephole_gradient(const frnn_backward_run *run, const units *u, void
 static void scale_gradients(const frnn_backward_run *run, const units *u, const frnn_cell_info *info,
                             void *const *to) {
     for (int gate = 0; gate < info->gates; gate++) {
-        scaled_sum s = {.run = run, .ldx = run->gates_ld, .ldy = run->raw_ld};
-        s.x = block_at(run, u, run->gates, gate);
-        s.y = block_at(run, u, run->raw_x, gate);
+        scaled_sum s = {.run = run, .ldx = run->tape.gates_ld, .ldy = run->tape.raw_ld};
+        s.x = block_at(run, u, run->tape.gates, gate);
+        s.y = block_at(run, u, run->tape.raw_x, gate);
         s.moment = MEAN_X;
         if (to[FRNN_LN_IH]) sum_scaled(&s, u->count, block_at(run, u, to[FRNN_LN_IH], gate));
-        s.x = block_at(run, u, run->gates, info->hidden_block[gate]);
-        s.y = block_at(run, u, run->raw_h, gate);
+        s.x = block_at(run, u, run->tape.gates, info->hidden_block[gate]);
+        s.y = block_at(run, u, run->tape.raw_h, gate);
         s.moment = MEAN_H;
         if (to[FRNN_LN_HH]) sum_scaled(&s, u->count, block_at(run, u, to[FRNN_LN_HH], gate));
     }
@@ -80,26 +80,27 @@ static void scale_gradients(const frnn_backward_run *run, const units *u, const 
 static void c_scale_gradient(const frnn_backward_run *run, const units *u, void *to) {
     const frnn_kernels *kernels = run->pack->kernels;
     const frnn_dtype dtype = run->pack->layer.dtype;
-    const int64_t bytes = run->state_ld * (int64_t)frnn_itemsize(dtype);
+    const int64_t bytes = run->tape.state_ld * (int64_t)frnn_itemsize(dtype);
     const char *const d_normal = block_at(run, u, run->dc_normal, 0);
     const scaled_sum s = {
         .run = run,
         .x = d_normal,
-        .ldx = run->state_ld,
-        .y = block_at(run, u, run->new_c, 0),
-        .ldy = run->state_ld,
+        .ldx = run->tape.state_ld,
+        .y = block_at(run, u, run->tape.new_c, 0),
+        .ldy = run->tape.state_ld,
         .moment = MEAN_C,
     };
     sum_scaled(&s, u->count, block_at(run, u, to, 0));
     FRNN_EACH_BLOCK(block, &run->schedule)
-    kernels->sum_rows[dtype](u->count, block.end - block.begin, d_normal + block.begin * bytes, run->state_ld,
-                             block_at(run, u, to, 1), run->accumulate || block.end < run->schedule.rows);
+    kernels->sum_rows[dtype](u->count, block.end - block.begin, d_normal + block.begin * bytes,
+                             run->tape.state_ld, block_at(run, u, to, 1),
+                             run->accumulate || block.end < run->schedule.rows);
 }
 
 void frnn_second_rows(const void *context, int64_t begin, int64_t count, const void **rows) {
     const frnn_backward_run *run = context;
-    const int64_t bytes = run->state_ld * (int64_t)frnn_itemsize(run->pack->layer.dtype);
-    for (int64_t i = 0; i < count; i++) rows[i] = (const char *)run->second + (begin + i) * bytes;
+    const int64_t bytes = run->tape.state_ld * (int64_t)frnn_itemsize(run->pack->layer.dtype);
+    for (int64_t i = 0; i < count; i++) rows[i] = (const char *)run->tape.second + (begin + i) * bytes;
 }
 
 // dW_hr = the sum of h's gradients times what was projected: rows [begin, end).
@@ -110,7 +111,7 @@ static void projection_gradient(const frnn_backward_run *run, void *to, int64_t 
     const frnn_outer_columns columns = {begin, end - begin, begin, 1};
     if (begin == end) return;
     FRNN_EACH_BLOCK(block, &run->schedule)
-    frnn_outer_products(run->pack->kernels, layer->dtype, block, run->output, run->state_ld, &columns, 1,
+    frnn_outer_products(run->pack->kernels, layer->dtype, block, run->output, run->tape.state_ld, &columns, 1,
                         &outer, 1, NULL, scratch, run->accumulate || block.end < run->schedule.rows);
 }
 
@@ -133,9 +134,9 @@ void frnn_variant_gradients(const frnn_backward_run *run, void *const *gradients
     frnn_barrier_wait(barrier);
     for (int64_t row = rows * thread / threads; row < rows * (thread + 1) / threads; row++)
         kernels->normalise_back[layer->dtype](info->gates, layer->hidden_size,
-                                              (const char *)run->gates + row * run->gates_ld * item,
+                                              (const char *)run->tape.gates + row * run->tape.gates_ld * item,
                                               (const char *)run->pack + run->pack->ln_ih,
-                                              (const char *)run->moments + row * FRNN_MOMENTS * item,
-                                              (char *)run->raw_x + row * run->raw_ld * item);
+                                              (const char *)run->tape.moments + row * FRNN_MOMENTS * item,
+                                              (char *)run->tape.raw_x + row * run->tape.raw_ld * item);
     frnn_barrier_wait(barrier);
 }
