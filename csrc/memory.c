@@ -13,13 +13,6 @@ void *frnn_carve(frnn_arena *arena, int64_t count, size_t itemsize) {
     return piece;
 }
 
-void frnn_row_sizes(const frnn_layer *layer, int64_t *gates_ld, int64_t *state_ld, int64_t *raw_ld) {
-    const frnn_cell_info *info = frnn_generic_kernels.cell[layer->dtype][layer->cell].info;
-    *gates_ld = frnn_padded(info->saved * layer->hidden_size);
-    *state_ld = frnn_padded(layer->hidden_size);
-    *raw_ld = frnn_padded(info->gates * layer->hidden_size);
-}
-
 int frnn_has_c(const frnn_layer *layer) {
     return frnn_generic_kernels.cell[layer->dtype][layer->cell].info->has_c;
 }
@@ -38,7 +31,9 @@ void frnn_tape_carve(frnn_tape *tape, const frnn_layer *layer, const frnn_schedu
     const frnn_cell_info *info = frnn_generic_kernels.cell[layer->dtype][layer->cell].info;
     const size_t item = frnn_itemsize(layer->dtype);
     const int64_t rows = schedule->rows, states = schedule->rows + schedule->batch;
-    frnn_row_sizes(layer, &tape->gates_ld, &tape->state_ld, &tape->raw_ld);
+    tape->gates_ld = frnn_padded(info->saved * layer->hidden_size);
+    tape->state_ld = frnn_padded(layer->hidden_size);
+    tape->raw_ld = frnn_padded(info->gates * layer->hidden_size);
     const size_t state = (size_t)tape->state_ld * item, raw = (size_t)tape->raw_ld * item;
     const int norm = layer->layer_norm;
     tape->gates = frnn_carve(arena, rows, (size_t)tape->gates_ld * item);

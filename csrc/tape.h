@@ -24,7 +24,6 @@ typedef struct {
     int64_t gates_ld, state_ld, raw_ld;
 } frnn_tape;
 
-void frnn_row_sizes(const frnn_layer *layer, int64_t *gates_ld, int64_t *state_ld, int64_t *raw_ld);
 int frnn_has_c(const frnn_layer *layer);
 int frnn_has_second(const frnn_layer *layer);
 int frnn_keeps_new_c(const frnn_layer *layer);

@@ -12,19 +12,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_kernels import (
     PADDED,
-    VECTOR_ISAS,
     Case,
     assert_close,
     assert_padding_is_neither_read_nor_left,
     assert_pieces_have_the_bits,
     assert_same_bits,
+    assert_threads_and_instruction_sets_agree,
     by_kernels,
     by_reference,
     make_case,
 )
 from variants import NAMED, Config, configs
-
-import fastrnn as fr
 
 # Where clip or a kink is met, one bit more or less of a pre-activation turns a gradient on or off:
 # there float32 is compared forward only.
@@ -73,13 +71,7 @@ def test_any_variant_of_any_size(
 def test_same_bits_on_any_threads_and_instruction_set(dtype: np.dtype, name: str, rng: Any) -> None:
     for size, ragged in (((1, 7, 9, 130), False), ((29, 9, 33, 100), True)):
         case = make_case(rng, NAMED[name], dtype, size, ragged)
-        runs = []
-        for isa, threads in itertools.product(VECTOR_ISAS, (1, 2, 3)):
-            with fr.config.using(isa=isa):
-                fr.set_num_threads(threads)
-                runs.append(by_kernels(case))
-        for run in runs[1:]:
-            assert_same_bits(run, runs[0])
+        assert_threads_and_instruction_sets_agree(case)
 
 
 @pytest.mark.parametrize("name", NAMED)

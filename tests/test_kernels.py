@@ -259,14 +259,8 @@ VECTOR_ISAS = [name for name in PLAIN_ISAS if name != "generic"]
 BITS_SIZES = [(1, 7, 9, 130), (29, 11, 33, 100), (37, 15, 40, 16)]
 
 
-@pytest.mark.usefixtures("restore_threads")
-@pytest.mark.parametrize("ragged", [False, True])
-@pytest.mark.parametrize("size", BITS_SIZES)
-@pytest.mark.parametrize("config", PLAIN, ids=str)
-def test_same_bits_on_any_threads_and_instruction_set(
-    dtype: np.dtype, config: Config, size: tuple[int, int, int, int], ragged: bool, rng: Any
-) -> None:
-    case = make_case(rng, config, dtype, size, ragged)
+def assert_threads_and_instruction_sets_agree(case: Case) -> None:
+    """To the bit; leaves another number of threads."""
     runs = []
     for isa, threads in itertools.product(VECTOR_ISAS, (1, 2, 3)):
         with fr.config.using(isa=isa):
@@ -274,6 +268,16 @@ def test_same_bits_on_any_threads_and_instruction_set(
             runs.append(by_kernels(case))
     for run in runs[1:]:
         assert_same_bits(run, runs[0])
+
+
+@pytest.mark.usefixtures("restore_threads")
+@pytest.mark.parametrize("ragged", [False, True])
+@pytest.mark.parametrize("size", BITS_SIZES)
+@pytest.mark.parametrize("config", PLAIN, ids=str)
+def test_same_bits_on_any_threads_and_instruction_set(
+    dtype: np.dtype, config: Config, size: tuple[int, int, int, int], ragged: bool, rng: Any
+) -> None:
+    assert_threads_and_instruction_sets_agree(make_case(rng, config, dtype, size, ragged))
 
 
 @pytest.mark.parametrize("config", PLAIN, ids=str)
