@@ -64,7 +64,8 @@ class CharModel:
         content = serialization.read(path)
         model = models.build(path, content)
         try:
-            vocabulary = Vocabulary(content.extra["vocabulary"])
+            oov = content.extra.get("oov", False) is True
+            vocabulary = Vocabulary(content.extra["vocabulary"], oov=oov)
         except (KeyError, TypeError, ValueError):
             raise ValueError(f"{path}: not a character model, it has no vocabulary") from None
         first, size = model.layers[0], len(vocabulary)
@@ -75,7 +76,8 @@ class CharModel:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write network and vocabulary to a safetensors file, atomically."""
-        self.model.save(path, extra={"vocabulary": self.vocabulary.characters})
+        oov = {"oov": True} if self.vocabulary.oov else {}
+        self.model.save(path, extra={"vocabulary": self.vocabulary.characters, **oov})
 
     def train(self, stream: Stream, optimizer: Optimizer) -> Iterator[float]:
         """One pass over `stream`, yielding the loss of every step in nats a character.
@@ -121,7 +123,7 @@ class CharModel:
         scores = logits[0, -1]
         for _ in range(length):
             drawn = _draw(scores.astype(np.float64), temperature, rng)
-            yield self.vocabulary.characters[drawn]
+            yield self.vocabulary.decode([drawn])
             logits, state = self.model.step(np.array([drawn]), state)
             scores = logits[0]
 

@@ -115,6 +115,15 @@ def test_a_file_brings_the_vocabulary_along(tmp_path: Path) -> None:
     assert list(found.sample("ab", 20, seed=3)) == list(char.sample("ab", 20, seed=3))
 
 
+def test_a_file_says_whether_the_vocabulary_has_an_entry_for_what_it_lacks(tmp_path: Path) -> None:
+    char = CharModel.new(Vocabulary.of("ab", oov=True), hidden=2, embedding=2, seed=0)
+    char.save(tmp_path / "m")
+    found = CharModel.load(tmp_path / "m")
+    assert found.vocabulary == char.vocabulary
+    text = "".join(found.sample("a?", 100, temperature=1e9, seed=0))
+    assert set(text) == set("ab\ufffd")
+
+
 def test_a_model_of_another_purpose_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "m"
     model = CharModel.new(Vocabulary("ab")).model

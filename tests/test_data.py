@@ -1,8 +1,7 @@
-"""Text files, vocabularies, streams, minibatches and examples."""
+"""Text files, streams, minibatches and examples."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastrnn.data import Examples, Stream, Vocabulary, minibatches, read_text
+from fastrnn.data import Examples, Stream, minibatches, read_text
 
 
 def test_read_text_drops_the_byte_order_mark_and_unifies_line_ends(tmp_path: Path) -> None:
@@ -32,50 +31,6 @@ def test_read_text_refuses_what_is_not_text(tmp_path: Path) -> None:
     path.write_bytes(b"caf\xe9s")
     with pytest.raises(ValueError, match=r"a\.txt: not UTF-8 text \(byte 0xe9 at 3\)"):
         read_text(path)
-
-
-@given(st.text(min_size=1))
-def test_a_text_comes_back_from_its_ids(text: str) -> None:
-    vocabulary = Vocabulary.of(text)
-    ids = vocabulary.encode(text)
-    assert vocabulary.decode(ids) == text
-    assert ids.shape == (len(text),)
-    assert Vocabulary(json.loads(json.dumps(vocabulary.characters))) == vocabulary
-
-
-def test_ids_are_the_places_of_sorted_characters() -> None:
-    vocabulary = Vocabulary.of("banana\n")
-    assert vocabulary.characters == "\nabn"
-    assert len(vocabulary) == 4
-    assert vocabulary.encode("nab\n").tolist() == [3, 1, 2, 0]
-    assert vocabulary.encode("").shape == (0,)
-    assert vocabulary.decode(np.array([], int)) == ""
-
-
-@pytest.mark.parametrize("text", ["abé", "ab\U0001f600", "ab\udce9"])
-def test_an_unknown_character_is_named(text: str) -> None:
-    with pytest.raises(ValueError, match=rf"\(U\+{ord(text[2]):04X}, at 2\) is not one of the 2"):
-        Vocabulary("ab").encode(text + "c")
-
-
-def test_an_unknown_id_is_named() -> None:
-    with pytest.raises(ValueError, match="expected 0 to 1, got 0 to 2"):
-        Vocabulary("ab").decode(np.array([0, 2]))
-    with pytest.raises(ValueError, match="expected 0 to 1, got -1 to 0"):
-        Vocabulary("ab").decode(np.array([0, -1]))
-
-
-@pytest.mark.parametrize("characters", ["", "ba", "aab"])
-def test_vocabularies_are_sorted_and_different(characters: str) -> None:
-    with pytest.raises(ValueError, match="characters: expected sorted, different characters"):
-        Vocabulary(characters)
-
-
-def test_vocabulary_refuses_what_is_not_a_string() -> None:
-    with pytest.raises(TypeError, match="characters: expected a string, got list"):
-        Vocabulary(["a", "b"])  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="text: expected at least one character"):
-        Vocabulary.of("")
 
 
 @given(batch=st.integers(1, 5), time=st.integers(1, 6), more=st.integers(0, 30))
