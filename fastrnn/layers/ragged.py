@@ -15,16 +15,8 @@ if TYPE_CHECKING:
     from fastrnn.layers.recurrent import Recurrent
 
 
-def pack(
-    sequences: Sequence[ArrayLike], *, batch_first: bool = True
-) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Sequences of any lengths as one array and their lengths, as the recurrent layers take them.
-
-    sequences: arrays (time, ...) of one dtype that differ in time alone, which may be 0. Returns
-    ``(x, lengths)``: x (batch, longest, ...), or (longest, batch, ...) without `batch_first`, zero
-    past each length, and lengths (batch,). Raises ValueError for no sequence and for other axes
-    that differ, TypeError for dtypes that do.
-    """
+def as_sequences(sequences: Sequence[ArrayLike]) -> list[NDArray[Any]]:
+    """`sequences` as arrays, which are kept as they are; refuses what `pack` refuses."""
     arrays = [np.asarray(sequence) for sequence in sequences]
     if not arrays:
         raise ValueError("sequences: expected at least one, got none")
@@ -35,9 +27,23 @@ def pack(
             raise ValueError(f"sequences[{k}]: expected ({wanted}), got {array.shape}")
         if array.dtype != first.dtype:
             raise TypeError(f"sequences[{k}]: expected {first.dtype}, got {array.dtype}")
+    return arrays
+
+
+def pack(
+    sequences: Sequence[ArrayLike], *, batch_first: bool = True
+) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Sequences of any lengths as one array and their lengths, as the recurrent layers take them.
+
+    sequences: arrays (time, ...) of one dtype that differ in time alone, which may be 0. Returns
+    ``(x, lengths)``: x (batch, longest, ...), or (longest, batch, ...) without `batch_first`, zero
+    past each length, and lengths (batch,). Raises ValueError for no sequence and for other axes
+    that differ, TypeError for dtypes that do.
+    """
+    arrays = as_sequences(sequences)
     lengths = np.array([len(array) for array in arrays], np.int64)
     shape = (len(arrays), max(1, int(lengths.max())))
-    x = np.zeros((*(shape if batch_first else shape[::-1]), *first.shape[1:]), first.dtype)
+    x = np.zeros((*(shape if batch_first else shape[::-1]), *arrays[0].shape[1:]), arrays[0].dtype)
     for row, array in zip(x if batch_first else x.swapaxes(0, 1), arrays, strict=True):
         row[: len(array)] = array
     return x, lengths
