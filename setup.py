@@ -29,7 +29,7 @@ core = Extension(
 )
 
 setup(
-    packages=["fastrnn", "fastrnn.data", "fastrnn.layers", "fastrnn.reference"],
+    packages=["fastrnn", "fastrnn.data", "fastrnn.layers", "fastrnn.losses", "fastrnn.reference"],
     package_data={"fastrnn": ["py.typed", "_core.pxd"]},
     ext_modules=cythonize([core]),
 )

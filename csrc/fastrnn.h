@@ -221,10 +221,11 @@ frnn_status frnn_map(frnn_function function, frnn_dtype dtype, int64_t n, const 
 frnn_status frnn_softmax(frnn_dtype dtype, int64_t rows, int64_t n, const void *x, void *y, int threads);
 
 // The cross-entropy of logits (rows, classes) and the right classes, targets (rows): losses (rows) is each
-// row's, mean their mean, and gradient (rows, classes) the mean's with respect to logits, or NULL.
+// row's, loss the sum of weights (rows) times these, of NULL their mean, and gradient (rows, classes) that
+// of loss with respect to logits, or NULL.
 frnn_status frnn_cross_entropy(frnn_dtype dtype, int64_t rows, int64_t classes, const void *logits,
-                               const int64_t *targets, void *gradient, double *losses, double *mean,
-                               int threads);
+                               const int64_t *targets, const double *weights, void *gradient, double *losses,
+                               double *loss, int threads);
 
 // Each row of x (rows, n) += row (n).
 frnn_status frnn_add_row(frnn_dtype dtype, int64_t rows, int64_t n, const void *row, void *x);

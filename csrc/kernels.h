@@ -151,9 +151,9 @@ typedef struct frnn_kernels {
     void (*normalise_back[2])(int64_t gates, int64_t units, const void *gradient, const void *scale,
                               const void *moments, void *raw);
     void (*map[FRNN_FUNCTIONS][2])(int64_t n, const void *x, void *y); // by function, dtype
-    // y (rows, n) = weight * softmax(x), where y is wanted; with targets less weight at each row's own, whose
-    // -log softmax(x) goes to losses
-    void (*softmax[2])(int64_t rows, int64_t n, const void *x, void *y, double weight, const int64_t *targets,
+    // y (rows, n) = weight * softmax(x), where y is wanted, with weights (rows) each row's own; with targets
+    // less the weight at each row's own, whose -log softmax(x) goes to losses
+    void (*softmax[2])(int64_t rows, int64_t n, const void *x, void *y, double weight, const double *weights, const int64_t *targets,
                        double *losses);
     void (*add_row[2])(int64_t rows, int64_t n, const void *row, void *x); // to every row of x
     // y's row at[r] += x's row r, in order

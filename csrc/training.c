@@ -26,6 +26,7 @@ typedef struct {
     const void *x;
     void *y;
     double weight;
+    const double *weights; // of each row, or NULL: `weight` for all
     const int64_t *targets;
     double *losses;
 } softmax;
@@ -36,7 +37,7 @@ static void softmax_job(void *context, int thread, int threads, frnn_barrier *ba
     const int64_t begin = s->rows * thread / threads, end = s->rows * (thread + 1) / threads;
     s->kernels->softmax[s->dtype](end - begin, s->n, row_of(s->x, s->dtype, s->n, begin),
                                   s->y ? (void *)row_of(s->y, s->dtype, s->n, begin) : NULL, s->weight,
-                                  s->targets ? s->targets + begin : NULL,
+                                  s->weights ? s->weights + begin : NULL, s->targets ? s->targets + begin : NULL,
                                   s->losses ? s->losses + begin : NULL);
 }
 
@@ -54,10 +55,10 @@ frnn_status frnn_softmax(frnn_dtype dtype, int64_t rows, int64_t n, const void *
 }
 
 frnn_status frnn_cross_entropy(frnn_dtype dtype, int64_t rows, int64_t classes, const void *logits,
-                               const int64_t *targets, void *gradient, double *losses, double *mean,
-                               int threads) {
+                               const int64_t *targets, const double *weights, void *gradient, double *losses,
+                               double *loss, int threads) {
     if (!table_check(dtype, rows, classes) || rows < 1 || threads < 1) return FRNN_BAD_ARGUMENT;
-    if (!logits || !targets || !losses || !mean) return FRNN_BAD_ARGUMENT;
+    if (!logits || !targets || !losses || !loss) return FRNN_BAD_ARGUMENT;
     for (int64_t row = 0; row < rows; row++)
         if (targets[row] < 0 || targets[row] >= classes) return FRNN_BAD_ARGUMENT;
     softmax job = {
@@ -67,13 +68,14 @@ frnn_status frnn_cross_entropy(frnn_dtype dtype, int64_t rows, int64_t classes, 
         .x = logits,
         .y = gradient,
         .weight = 1.0 / (double)rows,
+        .weights = weights,
         .targets = targets,
         .losses = losses,
     };
     run_softmax(&job, threads);
     double sum = 0;
-    for (int64_t row = 0; row < rows; row++) sum += losses[row];
-    *mean = sum / (double)rows;
+    for (int64_t row = 0; row < rows; row++) sum += weights ? weights[row] * losses[row] : losses[row];
+    *loss = weights ? sum : sum / (double)rows;
     return FRNN_OK;
 }
 

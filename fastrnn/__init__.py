@@ -2,7 +2,9 @@
 
 __version__ = "0.1.0"
 
+from fastrnn import callbacks, data, losses, metrics, optimizers
 from fastrnn.config import get_num_threads, set_num_threads, show_config
+from fastrnn.history import History
 from fastrnn.layers.cells import GRU, LSTM, RNN
 from fastrnn.layers.dense import Dense
 from fastrnn.layers.dropout import Dropout
@@ -11,6 +13,8 @@ from fastrnn.layers.ragged import pack, unpack
 from fastrnn.losses import (
     BinaryCrossentropy,
     CategoricalCrossentropy,
+    Huber,
+    MeanAbsoluteError,
     MeanSquaredError,
     SparseCategoricalCrossentropy,
 )
@@ -30,15 +34,23 @@ __all__ = [
     "Dense",
     "Dropout",
     "Embedding",
+    "History",
+    "Huber",
+    "MeanAbsoluteError",
     "MeanSquaredError",
     "Parameter",
     "RMSprop",
     "Sequential",
     "SparseCategoricalCrossentropy",
+    "callbacks",
     "clip_by_global_norm",
     "clip_by_value",
+    "data",
     "get_num_threads",
     "load",
+    "losses",
+    "metrics",
+    "optimizers",
     "pack",
     "set_num_threads",
     "show_config",

@@ -137,7 +137,7 @@ cdef extern from "fastrnn.h" nogil:
 
     frnn_status frnn_softmax(frnn_dtype, int64_t rows, int64_t n, const void *x, void *y, int threads)
     frnn_status frnn_cross_entropy(frnn_dtype, int64_t rows, int64_t classes, const void *logits,
-                                   const int64_t *targets, void *gradient, double *losses, double *mean,
+                                   const int64_t *targets, const double *weights, void *gradient, double *losses, double *loss,
                                    int threads)
     frnn_status frnn_add_row(frnn_dtype, int64_t rows, int64_t n, const void *row, void *x)
     frnn_status frnn_sum_rows(frnn_dtype, int64_t rows, int64_t n, const void *x, void *sum)

@@ -126,6 +126,13 @@ class Sequential(Model):
         """A copy of the model with weights of another dtype; see `Layer.to`."""
         return Sequential([layer.to(dtype) for layer in self.layers])
 
+    def random_state(self) -> list[Any]:
+        return [layer.random_state() for layer in self.layers]
+
+    def set_random_state(self, state: Any) -> None:
+        for layer, own in zip(self.layers, state, strict=True):
+            layer.set_random_state(own)
+
     def output_shape(self, input_shape: Shape) -> Shape:
         for layer in self.layers:
             input_shape = layer.output_shape(input_shape)
@@ -196,11 +203,12 @@ def build(path: str | os.PathLike[str], content: ModelFile) -> Sequential:
         if kind != "Sequential":
             raise ValueError(f"a model of kind {kind!r} is not known")
         model = Sequential.from_config(content.description)
+        weights = content.weights
         for name, parameter in model.parameters().items():
-            found = content.tensors.get(name, parameter.data).dtype
+            found = weights.get(name, parameter.data).dtype
             if found != parameter.dtype:
                 raise ValueError(f"{name}: expected {parameter.dtype}, got {found}")
-        model.load_state_dict(content.tensors)
+        model.load_state_dict(weights)
     except (TypeError, ValueError, MemoryError) as error:
         raise ValueError(f"{path}: {error}") from None
     return model

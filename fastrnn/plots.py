@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -28,17 +29,13 @@ def training_curve(
     `losses` has an entry per step, `validation` pairs of (steps done, loss). Raises ImportError
     without matplotlib, OSError where the file cannot be written.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     values = np.asarray(losses, dtype=np.float64)
     if values.ndim != 1 or values.size == 0:
         raise ValueError(f"losses: expected a number for every step, got {values.shape}")
     steps = np.arange(1, values.size + 1)
     smooth = running_mean(values, max(1, values.size // 50))
 
-    figure = Figure(figsize=(8, 4.5), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = _figure(8, 4.5)
     axes = figure.add_subplot()
     axes.plot(steps, values, color=TRAINING, alpha=0.2, linewidth=0.7)
     axes.plot(steps, smooth, color=TRAINING, linewidth=1.8)
@@ -57,11 +54,64 @@ def training_curve(
         axes.set_ylim(low - margin, high + 3 * margin)
     axes.set_xlim(0, values.size * 1.005)
 
-    # Lines are named where they end, the upper one above; a legend would have to be looked up.
-    labels.sort(key=lambda label: label[2])
-    for place, (text, x, y, color) in enumerate(labels):
+    _name_lines(axes, labels, digits=2)
+    _dress(axes, xlabel="training steps", ylabel=ylabel, title=title)
+    _write(figure, path)
+
+
+def history(
+    path: str | os.PathLike[str],
+    epochs: Sequence[int],
+    values: Mapping[str, Sequence[float]],
+    *,
+    title: str = "",
+) -> None:
+    """Write a PNG: a panel for the loss and for each metric over the epochs, validation beside it.
+
+    `values` as `History` has them, ``val_`` before the names of validation's. Raises ImportError
+    without matplotlib, ValueError without any epoch, OSError where the file cannot be written.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    if not epochs:
+        raise ValueError("epochs: expected at least one, got none")
+    names = [name for name in values if not name.startswith("val_")]
+    figure = _figure(5.5 * len(names), 4)
+    if title:
+        figure.suptitle(title, x=0.01, ha="left", color=INK, fontsize=12)
+    for axes, name in zip(np.atleast_1d(figure.subplots(1, len(names))), names, strict=True):
+        labels = []
+        for key, label, color in (
+            (name, "training", TRAINING),
+            (f"val_{name}", "validation", VALIDATION),
+        ):
+            if key not in values:
+                continue
+            line = values[key]
+            at = [epoch + 1 for epoch in epochs[: len(line)]]
+            axes.plot(at, line, color=color, linewidth=1.8, marker="o", markersize=3.5)
+            labels.append((label, at[-1], line[-1], color))
+        _name_lines(axes, labels, digits=3)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        _dress(axes, xlabel="epoch", title=name.replace("_", " "))
+    _write(figure, path)
+
+
+def _figure(width: float, height: float) -> Any:
+    """A figure of that many inches, that needs no display."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _name_lines(axes: Any, labels: Sequence[tuple[str, float, float, str]], digits: int) -> None:
+    """Lines are named where they end, the upper one above; a legend would have to be looked up."""
+    for place, (text, x, y, color) in enumerate(sorted(labels, key=lambda label: label[2])):
         axes.annotate(
-            f"{text} {y:.2f}",
+            f"{text} {y:.{digits}g}" if abs(y) < 1 else f"{text} {y:.2f}",
             (x, y),
             xytext=(6, 6 * (2 * place - 1) if len(labels) > 1 else 0),
             textcoords="offset points",
@@ -69,7 +119,10 @@ def training_curve(
             color=color,
             annotation_clip=False,
         )
-    axes.set_xlabel("training steps", color=INK)
+
+
+def _dress(axes: Any, *, xlabel: str = "", ylabel: str = "", title: str = "") -> None:
+    axes.set_xlabel(xlabel, color=INK)
     axes.set_ylabel(ylabel, color=INK)
     axes.set_title(title, loc="left", color=INK, fontsize=12)
     axes.grid(color=GRID, linewidth=0.8)
@@ -78,6 +131,8 @@ def training_curve(
     for side in ("top", "right", "left", "bottom"):
         axes.spines[side].set_visible(False)
 
+
+def _write(figure: Any, path: str | os.PathLike[str]) -> None:
     picture = io.BytesIO()
     figure.savefig(picture, format="png")
     replace_file(path, picture.getvalue())

@@ -7,6 +7,7 @@ the writer's own, for example a vocabulary). Reading executes nothing that stand
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import secrets
@@ -21,6 +22,7 @@ import numpy as np
 from fastrnn.parameter import Array
 
 FORMAT = "fastrnn"
+TRAINING = "training/"  # names of tensors that are a training run's, not the model's, begin so
 VERSION = 1
 
 
@@ -31,6 +33,11 @@ class ModelFile:
     tensors: dict[str, Array]
     description: dict[str, Any]
     extra: dict[str, Any]
+
+    @property
+    def weights(self) -> dict[str, Array]:
+        """The tensors that are the model's."""
+        return {k: v for k, v in self.tensors.items() if not k.startswith(TRAINING)}
 
 
 def write(path: str | os.PathLike[str], content: ModelFile) -> None:
@@ -47,7 +54,7 @@ def write(path: str | os.PathLike[str], content: ModelFile) -> None:
         "model": json.dumps(content.description, allow_nan=False),
         "extra": json.dumps(content.extra, allow_nan=False),
     }
-    tensors = {name: np.ascontiguousarray(value) for name, value in content.tensors.items()}
+    tensors = {name: np.asarray(value, order="C") for name, value in content.tensors.items()}
     replace_file(path, _in_order(save(tensors, metadata)))
 
 
@@ -114,6 +121,16 @@ def check_writable(path: str | os.PathLike[str]) -> None:
         raise ValueError(f"{path}: there is no folder {target.parent}")
     if not os.access(target.parent, os.W_OK | os.X_OK):
         raise ValueError(f"{path}: the folder {target.parent} cannot be written to")
+
+
+def remove_leftovers(path: str | os.PathLike[str]) -> None:
+    """Remove what processes that were killed in `replace_file` left beside `path`.
+
+    For a file that only one process writes: that of another that is at it goes too.
+    """
+    target = Path(path).resolve()
+    for beside in target.parent.glob(f".{glob.escape(target.name)}.{'[0-9a-f]' * 8}"):
+        beside.unlink(missing_ok=True)
 
 
 def replace_file(path: str | os.PathLike[str], data: bytes) -> None:

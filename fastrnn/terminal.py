@@ -8,7 +8,7 @@ import time
 from types import TracebackType
 from typing import Any
 
-from fastrnn.training import progress_bar
+from fastrnn.progress import progress_bar
 
 LABEL = 9  # columns, and a space
 

@@ -1,6 +1,7 @@
 """Fixtures shared by the tests: every instruction set of the machine, both dtypes."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,3 +35,10 @@ def restore_threads() -> Iterator[None]:
     before = fr.get_num_threads()
     yield
     fr.set_num_threads(before)
+
+
+@pytest.fixture
+def keras(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Imported no earlier than a test wants it: it brings half of matplotlib."""
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    return pytest.importorskip("keras")

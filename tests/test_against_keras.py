@@ -15,13 +15,6 @@ pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]
 torch = pytest.importorskip("torch")
 
 
-@pytest.fixture
-def keras(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Imported no earlier than a test wants it: it brings half of matplotlib."""
-    monkeypatch.setenv("KERAS_BACKEND", "torch")
-    return pytest.importorskip("keras")
-
-
 B, T, I, H = 5, 7, 4, 6
 # Keras's gates in our order.
 ORDER = {"SimpleRNN": [0], "GRU": [1, 0, 2], "LSTM": [0, 1, 2, 3]}

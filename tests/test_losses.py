@@ -1,20 +1,24 @@
-"""Losses and metrics: values, gradients, extremes, Keras's meaning, and errors that name things."""
+"""Losses: values, gradients, extremes, Keras's meaning, and errors that name things."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 
-from fastrnn import losses, metrics
+from fastrnn import losses
 from fastrnn.losses import (
     BinaryCrossentropy,
     CategoricalCrossentropy,
+    Huber,
     Loss,
+    MeanAbsoluteError,
     MeanSquaredError,
     SparseCategoricalCrossentropy,
 )
 
 RNG_SEED = 7
+NUMBERS = (MeanSquaredError, MeanAbsoluteError, Huber)
 
 
 def distribution(rng: np.random.Generator, *shape: int) -> np.ndarray:
@@ -26,7 +30,7 @@ def case(loss: Loss, shape: tuple[int, ...] = (3, 4, 5)) -> tuple[np.ndarray, np
     """Targets and float64 predictions that fit `loss`."""
     rng = np.random.default_rng(RNG_SEED)
     y_pred = rng.normal(0.0, 2.0, shape)
-    if isinstance(loss, MeanSquaredError):
+    if isinstance(loss, NUMBERS):
         return rng.normal(0.0, 1.0, shape), y_pred
     if isinstance(loss, BinaryCrossentropy):
         y_true = rng.uniform(0.0, 1.0, shape)
@@ -46,14 +50,28 @@ ALL = [
     BinaryCrossentropy(from_logits=True),
     BinaryCrossentropy(),
     MeanSquaredError(),
+    MeanAbsoluteError(),
+    Huber(),
+    Huber(delta=0.3),
 ]
 every_loss = pytest.mark.parametrize("loss", ALL, ids=repr)
 
 
+def of_difference(loss: Loss, d: float) -> float:
+    if isinstance(loss, MeanSquaredError):
+        return d**2
+    if isinstance(loss, MeanAbsoluteError):
+        return abs(d)
+    assert isinstance(loss, Huber)
+    near = abs(d) <= loss.delta
+    return 0.5 * d**2 if near else loss.delta * abs(d) - 0.5 * loss.delta**2
+
+
 def plain(loss: Loss, y_true: np.ndarray, y_pred: np.ndarray) -> float:
     """The definition, entry by entry."""
-    if isinstance(loss, MeanSquaredError):
-        return float(np.mean([(p - t) ** 2 for t, p in zip(y_true.flat, y_pred.flat, strict=True)]))
+    if isinstance(loss, NUMBERS):
+        pairs = zip(y_true.flat, y_pred.flat, strict=True)
+        return float(np.mean([of_difference(loss, p - t) for t, p in pairs]))
     if isinstance(loss, BinaryCrossentropy):
         p = 1 / (1 + np.exp(-y_pred)) if loss.from_logits else y_pred
         return float(np.mean(-y_true * np.log(p) - (1 - y_true) * np.log(1 - p)))
@@ -121,6 +139,10 @@ def test_against_torch(loss: Loss) -> None:
     true, pred = torch.tensor(y_true), torch.tensor(y_pred, requires_grad=True)
     if isinstance(loss, MeanSquaredError):
         want = functional.mse_loss(pred, true)
+    elif isinstance(loss, MeanAbsoluteError):
+        want = functional.l1_loss(pred, true)
+    elif isinstance(loss, Huber):
+        want = functional.huber_loss(pred, true, delta=loss.delta)
     elif isinstance(loss, BinaryCrossentropy):
         name = "binary_cross_entropy_with_logits" if loss.from_logits else "binary_cross_entropy"
         want = getattr(functional, name)(pred, true)
@@ -132,6 +154,77 @@ def test_against_torch(loss: Loss) -> None:
     value, gradient = loss.vjp(y_true, y_pred)
     assert value == pytest.approx(want.item(), rel=1e-12)
     np.testing.assert_allclose(gradient, pred.grad.numpy(), rtol=1e-10, atol=1e-14)
+
+
+def alone(loss: Loss, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
+    """The loss of every row, (rows...), taken by itself."""
+    values = np.empty(y_pred.shape[:-1])
+    for index in np.ndindex(values.shape):
+        values[index] = loss(y_true[index][None], y_pred[index][None])
+    return values
+
+
+@every_loss
+@pytest.mark.parametrize("shape", [(3, 4), (3,), (3, 1), (3, 4, 1)], ids=str)
+def test_weights_multiply_each_row(loss: Loss, shape: tuple[int, ...]) -> None:
+    y_true, y_pred = case(loss)
+    weights = np.random.default_rng(1).normal(size=shape)
+    spread = np.broadcast_to(weights.reshape(shape[:1] + ((4,) if 4 in shape else (1,))), (3, 4))
+    want = float(np.mean(spread * alone(loss, y_true, y_pred)))
+    value, gradient = loss.vjp(y_true, y_pred, sample_weight=weights)
+    assert value == loss(y_true, y_pred, weights) == pytest.approx(want, rel=1e-12)
+    numeric = numeric_gradient(lambda p: loss(y_true, p, weights), y_pred)
+    np.testing.assert_allclose(gradient, numeric, rtol=1e-5, atol=1e-8)
+
+
+@every_loss
+def test_what_a_mask_leaves_out_may_be_anything(loss: Loss) -> None:
+    y_true, y_pred = case(loss)
+    mask = np.array([[True, True, False, False], [False] * 4, [True, False, True, True]])
+    weights = np.random.default_rng(1).uniform(size=(3, 4))
+    want = float(np.mean(alone(loss, y_true, y_pred)[mask]))
+    weighed = float(np.mean((weights * alone(loss, y_true, y_pred))[mask]))
+    y_pred[~mask] = np.nan
+    y_true[~mask] = -1 if y_true.dtype.kind == "i" else np.nan
+    value, gradient = loss.vjp(y_true, y_pred, mask=mask)
+    assert value == loss(y_true, y_pred, None, mask) == pytest.approx(want, rel=1e-12)
+    assert loss(y_true, y_pred, weights, mask) == pytest.approx(weighed, rel=1e-12)
+    assert not gradient[~mask].any()
+    only = loss.vjp(y_true[mask], y_pred[mask])[1]
+    np.testing.assert_array_equal(gradient[mask], only)
+    nothing = loss.vjp(y_true, y_pred, mask=np.zeros(3, bool))
+    assert nothing[0] == 0.0 and not nothing[1].any()
+
+
+@pytest.mark.torch
+@every_loss
+def test_against_keras(loss: Loss, keras: Any) -> None:
+    y_true, y_pred = case(loss)
+    weights = np.random.default_rng(1).uniform(size=(3, 4))
+    options = {
+        name: getattr(loss, name) for name in ("from_logits", "delta") if hasattr(loss, name)
+    }
+    theirs = getattr(keras.losses, type(loss).__name__)(dtype="float64", **options)
+    for arguments in ((), (weights,), (weights[:, :1],)):
+        want = float(theirs(y_true, y_pred, *arguments))
+        # Keras sums float32 constants in.
+        assert loss(y_true, y_pred, *arguments) == pytest.approx(want, rel=1e-6), arguments
+
+
+def test_weights_and_masks_that_do_not_fit() -> None:
+    y_true, y_pred = case(MSE)
+    for wrong in (np.ones(4), np.ones((4, 3)), np.ones((3, 4, 5)), 1.0):
+        with pytest.raises(ValueError, match=r"sample_weight: expected shape \(3, 4\) or \(3,\)"):
+            MSE(y_true, y_pred, wrong)
+    with pytest.raises(TypeError, match="sample_weight: expected real numbers"):
+        MSE(y_true, y_pred, ["1"] * 3)
+    with pytest.raises(TypeError, match="mask: expected booleans, got int64"):
+        MSE(y_true, y_pred, mask=np.ones(3, int))
+    with pytest.raises(ValueError, match=r"mask: expected shape .*got \(2,\)"):
+        MSE(y_true, y_pred, mask=np.ones(2, bool))
+    for wrong, error in ((0.0, ValueError), (-1, ValueError), ("1", TypeError), (True, TypeError)):
+        with pytest.raises(error, match="delta: "):
+            Huber(delta=wrong)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -252,6 +345,7 @@ def test_get() -> None:
         assert losses.get(name).name == name
         assert not losses.get(name).from_logits
         assert losses.get(name, from_logits=True).from_logits
+    assert type(losses.get("mae")) is MeanAbsoluteError and type(losses.get("huber")) is Huber
     assert type(losses.get("mse")) is type(losses.get("mean_squared_error")) is MeanSquaredError
     assert losses.get(MSE) is MSE
     with pytest.raises(ValueError, match=r"loss: expected one of sparse_.*, got 'hinge'"):
@@ -272,43 +366,3 @@ def test_softmax_and_sigmoid_overwrite_stably() -> None:
     assert losses.sigmoid(x) is x
     want = 1 / (1 + np.exp(-np.array([-700.0, -90.0, -2.0, 0.0, 2.0, 1e4])))
     np.testing.assert_allclose(x, want, rtol=1e-6, atol=1e-38)
-
-
-def test_metrics_count_the_right() -> None:
-    probs = np.array([[0.1, 0.7, 0.2], [0.5, 0.3, 0.2], [0.2, 0.2, 0.6], [0.9, 0.1, 0.0]])
-    labels = np.array([1, 0, 0, 0])
-    assert metrics.sparse_categorical_accuracy(labels, probs) == 0.75
-    assert metrics.categorical_accuracy(np.eye(3)[labels], probs) == 0.75
-    # Keras: above the threshold, and 0.5 is not.
-    assert metrics.binary_accuracy([1, 0, 1, 1], np.array([0.6, 0.4, 0.5, 0.9])) == 0.75
-
-
-def test_accuracy_goes_by_the_shapes() -> None:
-    rng = np.random.default_rng(RNG_SEED)
-    probs = rng.uniform(0, 1, (4, 3, 5))
-    labels = rng.integers(0, 5, (4, 3))
-    sparse = metrics.sparse_categorical_accuracy(labels, probs)
-    assert sparse == np.mean(probs.argmax(-1) == labels)
-    assert metrics.accuracy(labels, probs) == sparse
-    assert metrics.accuracy(labels[..., None], probs) == sparse
-    assert metrics.accuracy(np.eye(5)[labels], probs) == sparse
-    yes = np.array([[0.9], [0.2], [0.7]])
-    assert metrics.accuracy([1, 0, 0], yes) == metrics.accuracy([[1], [0], [0]], yes) == 2 / 3
-    assert metrics.accuracy([1, 0, 0], yes[:, 0]) == 2 / 3
-    with pytest.raises(ValueError, match="y_true: "):
-        metrics.accuracy([1, 0], yes)
-    with pytest.raises(TypeError, match="y_pred: "):
-        metrics.accuracy([1, 0], [1, 0])
-
-
-def test_get_metric() -> None:
-    for name in ("binary_accuracy", "sparse_categorical_accuracy", "categorical_accuracy"):
-        assert metrics.get_metric(name) is getattr(metrics, name)
-    assert metrics.get_metric("accuracy") is metrics.get_metric("acc") is metrics.accuracy
-    assert metrics.get_metric(metrics.accuracy) is metrics.accuracy
-    assert metrics.get_metric("mse")([0.0, 1.0], [0.0, 3.0]) == 2.0
-    with pytest.raises(ValueError, match=r"metrics: .*got 'f1'"):
-        metrics.get_metric("f1")
-    for wrong in (None, 3, MeanSquaredError):
-        with pytest.raises(TypeError, match="metrics: "):
-            metrics.get_metric(wrong)

@@ -310,7 +310,9 @@ def test_padding_has_no_influence_on_training() -> None:
         x, y = IDS.copy(), IDS % 3
         x[0, 4:], y[0, 4:] = padding, padding % 3
         lengths = [4, 6]
-        history = model.fit(x, y, epochs=2, lengths=lengths, validation_data=(x, y, lengths))
+        history = model.fit(
+            x, y, epochs=2, lengths=lengths, validation_data=(x, y), validation_lengths=lengths
+        )
         values = model.evaluate(x, y, lengths=lengths)
         assert isinstance(values, list)
         assert values[0] == pytest.approx(history.history["val_loss"][-1])
@@ -387,7 +389,7 @@ def test_what_fit_refuses() -> None:
     with pytest.raises(ValueError, match="loss: expected one of"):
         model.compile("sgd", "cross")
     with pytest.raises(ValueError, match="optimizer: expected one of"):
-        model.compile("adamw", "mse")
+        model.compile("lion", "mse")
     with pytest.raises(TypeError, match=r"metrics: expected a list, got 'accuracy'; write \['acc"):
         model.compile("sgd", "mse", "accuracy")
     model.compile("sgd", "sparse_categorical_crossentropy")
@@ -428,6 +430,14 @@ def test_summary_is_a_table(capsys: pytest.CaptureFixture[str]) -> None:
         "164,618 parameters, 658,472 bytes",
         "164,106 without the 512 of the second bias vectors",
     ]
+
+
+def test_summary_counts_as_keras_does(capsys: pytest.CaptureFixture[str]) -> None:
+    lstm = LSTM(64, 128, bias="single", return_sequences=False)
+    Sequential([Embedding(1000, 64), lstm, Dense(128, 10)]).summary()
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[-1] for line in lines[4:7]] == ["64,000", "98,816", "1,290"]
+    assert lines[-1] == "164,106 parameters, 656,424 bytes"
 
 
 def test_summary_of_a_model_without_second_biases(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,18 +9,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fastrnn.data import Examples, Stream
+from fastrnn.data import Examples, Ragged, Stream
+from fastrnn.fit import RowBatches
 from fastrnn.losses import MeanSquaredError, SparseCategoricalCrossentropy
+from fastrnn.metrics import Mean
 from fastrnn.optimizers import SGD
 from fastrnn.parameter import Parameter
 from fastrnn.training import (
-    History,
     Objective,
     evaluate,
     evaluate_stream,
-    fit,
     predict,
-    progress_bar,
     train_step,
     truncated_bptt,
 )
@@ -104,9 +103,7 @@ def test_padding_counts_neither_in_the_loss_nor_in_its_gradient() -> None:
 
 def test_lengths_want_a_target_for_every_time_step() -> None:
     batch = Examples(np.ones((2, 3, 1)), np.zeros(2), np.array([3, 1]))
-    with pytest.raises(
-        ValueError, match=r"y: expected \(2, 3\), a target for every .*, got \(2,\)"
-    ):
+    with pytest.raises(ValueError, match=r"y_true: expected shape \(2, 3, 1\) .*, got \(2,\)"):
         train_step(Linear(1.0), MSE.loss, SGD(), batch)
 
 
@@ -117,8 +114,8 @@ def test_means_over_batches_weigh_every_row_alike() -> None:
     def largest(y_true: Any, y_pred: Any) -> float:
         return float(np.mean(y_pred))
 
-    objective = Objective(MeanSquaredError(), {"mean": largest})
-    values = evaluate(Linear(2.0), examples, objective, batch_size=2)
+    objective = Objective(MeanSquaredError(), {"mean": Mean(largest)})
+    values = evaluate(Linear(2.0), RowBatches(examples, 2).epoch(), objective)
     assert list(values) == ["loss", "mean"]
     assert values["loss"] == pytest.approx(4 * 55 / 5)
     assert values["mean"] == pytest.approx(6.0)
@@ -127,52 +124,22 @@ def test_means_over_batches_weigh_every_row_alike() -> None:
 def test_means_weigh_every_valid_time_step_alike() -> None:
     x = np.arange(1.0, 5.0).reshape(2, 2, 1)
     examples = Examples(x, np.zeros_like(x), np.array([2, 1]))
-    values = evaluate(Linear(1.0), examples, MSE, batch_size=1)
+    values = evaluate(Linear(1.0), RowBatches(examples, 1).epoch(), MSE)
     assert values["loss"] == pytest.approx((1 + 4 + 9) / 3)
-
-
-def test_fit_reports_every_epoch_before_its_updates_and_validation_after() -> None:
-    examples = Examples(np.array([[1.0]]), np.array([[0.0]]))
-    history = fit(
-        Linear(1.0),
-        examples,
-        MSE,
-        SGD(0.25),  # halves w in every step
-        epochs=3,
-        batch_size=4,
-        validation=examples,
-    )
-    assert history.epoch == [0, 1, 2]
-    assert history.history["loss"] == pytest.approx([1.0, 1 / 4, 1 / 16])
-    assert history.history["val_loss"] == pytest.approx([1 / 4, 1 / 16, 1 / 64])
-
-
-def test_fit_takes_every_row_in_every_epoch_shuffled_or_not() -> None:
-    x = np.arange(1.0, 8.0)[:, None]
-    seen: list[list[float]] = []
-
-    class Watching(Linear):
-        def vjp(self, x: Any, state: Any = None, lengths: Any = None) -> Any:
-            seen.append(x[:, 0].tolist())
-            return super().vjp(x)
-
-    def order(shuffle: np.random.Generator | None) -> list[float]:
-        seen.clear()
-        model, optimizer = Watching(0.0), SGD(1e-9)
-        fit(model, Examples(x, x), MSE, optimizer, epochs=2, batch_size=3, shuffle=shuffle)
-        assert [len(rows) for rows in seen] == [3, 3, 1] * 2
-        return [row for rows in seen for row in rows]
-
-    assert order(None) == x[:, 0].tolist() * 2
-    shuffled = order(np.random.default_rng(0))
-    assert sorted(shuffled[:7]) == sorted(shuffled[7:]) == x[:, 0].tolist()
-    assert shuffled[:7] != shuffled[7:] != x[:, 0].tolist()
-    assert shuffled == order(np.random.default_rng(0))
 
 
 def test_predict_joins_the_batches() -> None:
     x = np.arange(7.0)[:, None]
-    assert predict(Linear(2.0), x, batch_size=3).tolist() == (2 * x).tolist()
+    assert predict(Linear(2.0), Examples(x), batch_size=3).tolist() == (2 * x).tolist()
+
+
+def test_predict_gives_ragged_rows_back_in_their_order() -> None:
+    rows = [np.full((length, 1), float(length)) for length in (3, 1, 0, 2, 3)]
+    for batch_size in (1, 2, 5):
+        y = predict(Linear(2.0), Examples(Ragged(rows)), batch_size=batch_size)
+        assert isinstance(y, list)
+        for got, row in zip(y, rows, strict=True):
+            np.testing.assert_array_equal(got, 2 * row)
 
 
 def test_a_stream_carries_the_state_and_starts_without() -> None:
@@ -208,26 +175,3 @@ def test_the_loss_of_a_stream_weighs_every_step_alike() -> None:
     assert model.states == [None, 4]
     log_total = np.log(1.0 + np.e)
     assert value == pytest.approx(np.mean(log_total - ids[1:]))
-
-
-def test_history_collects_by_name() -> None:
-    history = History()
-    history.add(0, {"loss": 2.0})
-    history.add(1, {"loss": 1.0})
-    assert (history.epoch, history.history) == ([0, 1], {"loss": [2.0, 1.0]})
-
-
-@pytest.mark.parametrize("verbose, shown", [("auto", False), (0, False), (1, True)])
-def test_the_bar_is_quiet_unless_asked_for(
-    verbose: Any, shown: bool, capsys: pytest.CaptureFixture[str]
-) -> None:
-    examples = Examples(np.ones((4, 1)), np.zeros((4, 1)))
-    fit(Linear(1.0), examples, MSE, SGD(), epochs=2, batch_size=2, verbose=verbose)
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert ("epoch 2/2" in err and "loss=" in err) if shown else err == ""
-
-
-def test_verbose_is_one_of_three() -> None:
-    with pytest.raises(ValueError, match="verbose: expected 'auto', 0 or 1, got 2"):
-        progress_bar(1, "x", 2)  # type: ignore[arg-type]

@@ -53,14 +53,33 @@ def test_cross_entropy(isa: str, dtype: np.dtype, size: tuple[int, int], rng: An
     rows, classes = size
     x, targets = rng.normal(0, 5, size).astype(dtype), rng.integers(0, classes, rows)
     gradient = np.full(size, np.nan, dtype)
-    loss = _core.cross_entropy(x, targets, gradient)
-    assert loss == _core.cross_entropy(x, targets, None)
+    loss = _core.cross_entropy(x, targets, None, gradient)
+    assert loss == _core.cross_entropy(x, targets, None, None)
     want = plain_softmax(x)
     at = np.arange(rows), targets
     bound = rounding(x)
     assert loss == pytest.approx(-np.log(want[at]).mean(), rel=bound, abs=bound)
     want[at] -= 1
     np.testing.assert_allclose(gradient * rows, want, rtol=bound, atol=bound)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_each_row_of_a_cross_entropy_has_its_weight(
+    isa: str, dtype: np.dtype, size: tuple[int, int], rng: Any
+) -> None:
+    rows, classes = size
+    x, targets = rng.normal(0, 5, size).astype(dtype), rng.integers(0, classes, rows)
+    weights = rng.normal(size=rows)
+    gradient = np.full(size, np.nan, dtype)
+    loss = _core.cross_entropy(x, targets, weights, gradient)
+    want = plain_softmax(x)
+    at = np.arange(rows), targets
+    bound = rounding(x) * np.abs(weights).sum()
+    assert loss == pytest.approx(np.dot(weights, -np.log(want[at])), abs=bound)
+    want[at] -= 1
+    np.testing.assert_allclose(
+        gradient, weights[:, None] * want, rtol=rounding(x), atol=rounding(x)
+    )
 
 
 @pytest.mark.torch
@@ -71,7 +90,7 @@ def test_cross_entropy_against_torch(isa: str, dtype: np.dtype, rng: Any) -> Non
     want = torch.nn.functional.cross_entropy(logits, torch.tensor(targets))
     want.backward()
     bound = 2 * rounding(x)
-    assert _core.cross_entropy(x, targets, gradient) == pytest.approx(want.item(), rel=bound)
+    assert _core.cross_entropy(x, targets, None, gradient) == pytest.approx(want.item(), rel=bound)
     np.testing.assert_allclose(2500 * gradient, 2500 * logits.grad.numpy(), rtol=bound, atol=bound)
 
 
@@ -81,7 +100,7 @@ def test_rows_of_extreme_logits_do_not_touch_each_other(isa: str, dtype: np.dtyp
         [[0, 1, 2], [nan, 1, 2], [inf, 1, 2], [-inf, 0, 0], [-inf] * 3, [0, 0, nan]], dtype
     )
     gradient = np.empty_like(x)
-    assert math.isnan(_core.cross_entropy(x, np.array([0, 1, 2, 1, 0, 0]), gradient))
+    assert math.isnan(_core.cross_entropy(x, np.array([0, 1, 2, 1, 0, 0]), None, gradient))
     assert np.isnan(gradient[[1, 2, 4, 5]]).all()
     want = plain_softmax(x[[0, 3]])
     want[[0, 1], [0, 1]] -= 1
@@ -150,7 +169,7 @@ def test_same_bits(dtype: np.dtype, rng: Any) -> None:
         def losses(logits: Any = logits, targets: Any = targets) -> tuple[Any, ...]:
             gradient, probabilities = np.empty_like(logits), logits.copy()
             _core.softmax(probabilities)
-            return _core.cross_entropy(logits, targets, gradient), gradient, probabilities
+            return _core.cross_entropy(logits, targets, None, gradient), gradient, probabilities
 
         same_bits(losses)
     arrays = [rng.normal(size=n).astype(dtype) for n in (*COUNTS, 1_600_003)]
@@ -188,15 +207,24 @@ def test_the_seam_refuses_what_does_not_fit() -> None:
         (lambda: _core.softmax(x.astype("i4")), TypeError, "x: expected float32, got int32"),
         (lambda: _core.softmax(x.T), ValueError, "x: expected a C-contiguous array"),
         (lambda: _core.softmax(read_only), ValueError, "x: expected a writable array"),
-        (lambda: _core.cross_entropy(x, ids[:1], None), ValueError, "targets: .* 2 rows, got 1"),
-        (lambda: _core.cross_entropy(x, np.array([0, 3]), None), ValueError, "bad argument"),
         (
-            lambda: _core.cross_entropy(x, ids, x),
+            lambda: _core.cross_entropy(x, ids[:1], None, None),
+            ValueError,
+            "targets: .* 2 rows, got 1",
+        ),
+        (lambda: _core.cross_entropy(x, np.array([0, 3]), None, None), ValueError, "bad argument"),
+        (lambda: _core.cross_entropy(x, ids, np.ones(3), None), ValueError, "weights: .* got 3"),
+        (
+            lambda: _core.cross_entropy(x, ids, None, x),
             ValueError,
             "gradient: expected memory of its own",
         ),
-        (lambda: _core.cross_entropy(x, ids, row), ValueError, r"gradient: expected \(2, 3\)"),
-        (lambda: _core.cross_entropy(x[:0], ids[:0], None), ValueError, "targets: .* 0 rows"),
+        (
+            lambda: _core.cross_entropy(x, ids, None, row),
+            ValueError,
+            r"gradient: expected \(2, 3\)",
+        ),
+        (lambda: _core.cross_entropy(x[:0], ids[:0], None, None), ValueError, "targets: .* 0 rows"),
         (lambda: _core.add_row(x, ids), TypeError, "row: expected float32, got int64"),
         (lambda: _core.add_row(x, row[:2]), ValueError, r"row: expected \(3,\), got \(2,\)"),
         (lambda: _core.add_rows_at(x, ids[:1], x + 1), ValueError, "at: .* 2 rows, got 1"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
@@ -62,6 +63,13 @@ class Layer:
         layer.load_state_dict(self.state_dict())
         return layer
 
+    def random_state(self) -> Any:
+        """What the masks of later training calls depend on, as JSON can hold it; None: nothing."""
+        return None
+
+    def set_random_state(self, state: Any) -> None:
+        """Draw from here on what a layer with this `random_state` would draw."""
+
     def zero_grad(self) -> None:
         """Forget all gradients."""
         for parameter in self._parameters.values():
@@ -78,6 +86,19 @@ class Layer:
         Raises ValueError for missing or surplus names and for other shapes.
         """
         load_parameters(self._parameters, state)
+
+
+class CallCounter:
+    """Numbers calls from `value` on: each another, of several threads too."""
+
+    def __init__(self, value: int = 0) -> None:
+        self.value = value
+        self._lock = threading.Lock()
+
+    def __next__(self) -> int:
+        with self._lock:
+            self.value += 1
+            return self.value - 1
 
 
 def load_parameters(parameters: Mapping[str, Parameter], state: Mapping[str, Any]) -> None:

@@ -35,6 +35,9 @@ _ACTIVATIONS: dict[str, tuple[Callable[[Array], Array], Callable[[Array, Array],
 class Dense(Layer):
     """y = activation(x Wᵀ + b) for x of shape (..., in_features).
 
+    Of sequences (batch, time, in_features) each time step is mapped alike: what Keras wants
+    TimeDistributed for.
+
     `activation` is None, "relu", "tanh", "sigmoid" or "softmax" (over the last axis). Parameters
     are PyTorch's: ``weight`` (out_features, in_features), Glorot uniform, and ``bias``
     (out_features), zero. What `vjp` was given and returned must not be written before its pullback

@@ -22,7 +22,7 @@ class Dropout(Layer):
         super().__init__()
         self.p = check_probability(p, "p")
         self.seed = check_seed(seed)
-        self._rng = np.random.default_rng(self.seed)
+        self._rng = np.random.Generator(np.random.PCG64(self.seed))
 
     def __call__(self, x: Array) -> Array:
         """`x` itself."""
@@ -35,6 +35,12 @@ class Dropout(Layer):
         kept = self._rng.random(x.shape, dtype=np.float32) >= np.float32(self.p)
         factor = np.multiply(kept, 1 / (1 - self.p), dtype=x.dtype)
         return x * factor, single_use(lambda dy: dy * factor, x.shape, x.dtype)
+
+    def random_state(self) -> Any:
+        return self._rng.bit_generator.state
+
+    def set_random_state(self, state: Any) -> None:
+        self._rng.bit_generator.state = state
 
     def output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return input_shape

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import itertools
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
@@ -13,6 +12,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from fastrnn import _core, config, initializers
 from fastrnn.bfloat16 import Bfloat16Parameter
 from fastrnn.layers.base import (
+    CallCounter,
     Layer,
     check_choice,
     check_dtype,
@@ -151,7 +151,7 @@ class Recurrent(Layer):
         self._packs: dict[int, _Packed] = {}
         self._make_parameters()
         self._entropy = np.random.SeedSequence(self.seed).entropy
-        self._training_calls = itertools.count()  # a dropout mask of its own for each
+        self._training_calls = CallCounter()  # a dropout mask of its own for each
 
     def _refuse(self, others: dict[str, Any]) -> None:
         for name in others:
@@ -245,7 +245,7 @@ class Recurrent(Layer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._training_calls = itertools.count()
+        self._training_calls = CallCounter()
         self._layers = [self._core_layer(layer) for layer in range(self.num_layers)]
 
     @property
@@ -257,6 +257,12 @@ class Recurrent(Layer):
     def next_seed(self) -> np.random.SeedSequence:
         """Of the masks of the next training call: each has its own."""
         return np.random.SeedSequence(self._entropy, spawn_key=(next(self._training_calls),))
+
+    def random_state(self) -> dict[str, Any]:
+        return {"entropy": self._entropy, "calls": self._training_calls.value}
+
+    def set_random_state(self, state: Any) -> None:
+        self._entropy, self._training_calls = state["entropy"], CallCounter(state["calls"])
 
     # --- Calls ----------------------------------------------------------------------------------
 

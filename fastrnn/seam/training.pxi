@@ -34,29 +34,33 @@ def softmax(x):
     check(status)
 
 
-def cross_entropy(logits, const int64_t[::1] targets not None, gradient):
-    """The mean over the rows of logits (rows, classes) of minus the log-softmax at targets (rows).
+def cross_entropy(logits, const int64_t[::1] targets not None, const double[::1] weights, gradient):
+    """The mean over the rows of logits (rows, classes) of minus the log-softmax at targets (rows), with
+    weights (rows) the sum of weight times that.
 
     Its gradient is written to `gradient`, of logits' shape, unless that is None.
     """
     cdef Span x, g
     cdef int64_t[2] shape
-    cdef double mean
+    cdef double loss
     table(&x, logits, b"logits", shape, READ)
     span(&g, gradient, b"gradient", type_of(logits), 2, shape, WRITTEN | CONTIGUOUS)
     apart(&g, 1, &x, 1)
     if targets.shape[0] != shape[0] or shape[0] == 0:
         raise ValueError(f"targets: expected one for each of {shape[0]} rows, got {targets.shape[0]}")
+    if weights is not None and weights.shape[0] != shape[0]:
+        raise ValueError(f"weights: expected one for each of {shape[0]} rows, got {weights.shape[0]}")
+    cdef const double *weights_ = &weights[0] if weights is not None else NULL
     cdef frnn_dtype dtype = dtype_of(type_of(logits))
     cdef Memory losses = Memory(shape[0] * sizeof(double))
     cdef double *losses_ = <double *>losses.data
     cdef int threads = frnn_num_threads()
     cdef frnn_status status
     with nogil:
-        status = frnn_cross_entropy(dtype, shape[0], shape[1], x.data, &targets[0], g.data, losses_, &mean,
-                                    threads)
+        status = frnn_cross_entropy(dtype, shape[0], shape[1], x.data, &targets[0], weights_, g.data, losses_,
+                                    &loss, threads)
     check(status)
-    return mean
+    return loss
 
 
 def add_row(x, row):
