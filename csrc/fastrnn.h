@@ -227,6 +227,29 @@ frnn_status frnn_cross_entropy(frnn_dtype dtype, int64_t rows, int64_t classes, 
                                const int64_t *targets, const double *weights, void *gradient, double *losses,
                                double *loss, int threads);
 
+// Connectionist temporal classification (Graves, Fernandez, Gomez and Schmidhuber 2006): losses (batch) are
+// -log p(labels | softmax of logits), over all ways to put the labels into the steps, blanks between them. The loss
+// is infinite and the gradient zero where there is none: too few steps, or a label whose logit is -inf. NaN among a
+// row's logits makes its loss and gradient NaN. A logit more than 2^31 below the largest of its step, but not -inf,
+// counts as 2^31 below.
+typedef struct {
+    frnn_dtype dtype;
+    int64_t batch, time, classes, most_labels;
+    const void *logits;           // (batch, time, classes)
+    const int64_t *labels;        // (batch, most_labels), classes other than the blank
+    const int64_t *input_lengths; // (batch), 0..time: the steps that are read
+    const int64_t *label_lengths; // (batch), 0..most_labels: the labels that are read
+    int64_t blank;                // its class
+    const double *weights;        // (batch): what each loss counts in the gradient; not read without one
+    void *gradient;               // as logits, written, zero past a length, or NULL
+    double *losses;               // (batch), written
+    int threads;                  // the most to use, 1 or more
+} frnn_ctc_args;
+
+// The workspace function wants the arguments as the call gets them.
+frnn_status frnn_ctc_workspace(const frnn_ctc_args *args, size_t *bytes);
+frnn_status frnn_ctc(const frnn_ctc_args *args, void *workspace);
+
 // Each row of x (rows, n) += row (n).
 frnn_status frnn_add_row(frnn_dtype dtype, int64_t rows, int64_t n, const void *row, void *x);
 // sum (n) = the sum of x's rows (rows, n).

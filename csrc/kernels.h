@@ -118,6 +118,38 @@ static inline int frnn_hidden_end(const frnn_cell_info *info, int gate) {
     return end;
 }
 
+// Numbers m 2^e: m 0 or of moderate size, e whole.
+typedef struct {
+    double *m, *e;
+} frnn_pairs;
+
+// Whatever a vector holds, arrays of labels are whole blocks of so many. There is one blank more than there are
+// labels, and a state beyond the last that no path reaches.
+#define FRNN_CTC_LANES 8
+static inline int64_t frnn_ctc_room(int64_t labels) {
+    return (labels + 1 + FRNN_CTC_LANES) / FRNN_CTC_LANES * FRNN_CTC_LANES;
+}
+
+// The CTC loss of one sequence. Its labels, blanks too, are `symbols` different classes: a label is known by its
+// symbol, the blank is symbol 0. Arrays of labels have frnn_ctc_room(labels) entries.
+typedef struct {
+    frnn_dtype dtype;
+    int64_t steps, classes, labels, symbols;
+    const void *logits;       // (steps, classes)
+    void *gradient;           // likewise, or NULL
+    double weight;            // of the loss in the gradient
+    const int64_t *class_of;  // (symbols)
+    const int32_t *symbol_of; // (labels)
+    double *shares;           // (symbols), zeros before and after: what each has of a step's paths
+    // Scratch: rows of states, which are blanks, then labels.
+    frnn_pairs alpha;   // (steps + 1) rows; with no gradient wanted 2
+    frnn_pairs beta;    // one row and FRNN_CTC_LANES blanks and labels more
+    frnn_pairs y;       // (steps, or 1) rows, by symbol: exp(logit - the step's largest)
+    frnn_pairs label_y; // of a step, by label
+    double *may_skip;   // by label and FRNN_CTC_LANES more
+    double *occupied;   // by label: the part of all paths that is in it
+} frnn_ctc_run;
+
 typedef struct frnn_kernels {
     const char *isa;
     frnn_products bfloat16; // how
@@ -155,6 +187,8 @@ typedef struct frnn_kernels {
     // less the weight at each row's own, whose -log softmax(x) goes to losses
     void (*softmax[2])(int64_t rows, int64_t n, const void *x, void *y, double weight, const double *weights, const int64_t *targets,
                        double *losses);
+    // minus the log-probability of a sequence's labels, NaN if a logit is, and the gradient, if that is finite
+    double (*ctc)(const frnn_ctc_run *);
     void (*add_row[2])(int64_t rows, int64_t n, const void *row, void *x); // to every row of x
     // y's row at[r] += x's row r, in order
     void (*add_rows_at[2])(int64_t rows, int64_t n, const void *x, const int64_t *at, void *y);

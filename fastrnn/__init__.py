@@ -11,6 +11,7 @@ from fastrnn.layers.dropout import Dropout
 from fastrnn.layers.embedding import Embedding
 from fastrnn.layers.ragged import pack, unpack
 from fastrnn.losses import (
+    CTC,
     BinaryCrossentropy,
     CategoricalCrossentropy,
     Huber,
@@ -24,6 +25,7 @@ from fastrnn.optimizers import SGD, Adam, RMSprop, clip_by_global_norm, clip_by_
 from fastrnn.parameter import Parameter
 
 __all__ = [
+    "CTC",
     "GRU",
     "LSTM",
     "RNN",

@@ -139,6 +139,24 @@ cdef extern from "fastrnn.h" nogil:
     frnn_status frnn_cross_entropy(frnn_dtype, int64_t rows, int64_t classes, const void *logits,
                                    const int64_t *targets, const double *weights, void *gradient, double *losses, double *loss,
                                    int threads)
+    ctypedef struct frnn_ctc_args:
+        frnn_dtype dtype
+        int64_t batch
+        int64_t time
+        int64_t classes
+        int64_t most_labels
+        const void *logits
+        const int64_t *labels
+        const int64_t *input_lengths
+        const int64_t *label_lengths
+        int64_t blank
+        const double *weights
+        void *gradient
+        double *losses
+        int threads
+
+    frnn_status frnn_ctc_workspace(const frnn_ctc_args *, size_t *bytes)
+    frnn_status frnn_ctc(const frnn_ctc_args *, void *workspace)
     frnn_status frnn_add_row(frnn_dtype, int64_t rows, int64_t n, const void *row, void *x)
     frnn_status frnn_sum_rows(frnn_dtype, int64_t rows, int64_t n, const void *x, void *sum)
     frnn_status frnn_add_rows_at(frnn_dtype, int64_t rows, int64_t n, const void *x, const int64_t *at,

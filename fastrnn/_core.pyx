@@ -44,6 +44,7 @@ include "seam/arrays.pxi"
 include "seam/provider.pxi"
 include "seam/layer.pxi"
 include "seam/training.pxi"
+include "seam/ctc.pxi"
 
 
 # --- Single functions ---------------------------------------------------------------------------

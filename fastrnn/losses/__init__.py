@@ -15,9 +15,11 @@ from fastrnn.losses.crossentropy import (
     sigmoid,
     softmax,
 )
+from fastrnn.losses.ctc import CTC
 from fastrnn.losses.regression import Huber, MeanAbsoluteError, MeanSquaredError
 
 __all__ = [
+    "CTC",
     "NAMES",
     "BinaryCrossentropy",
     "CategoricalCrossentropy",
@@ -38,6 +40,7 @@ _LOSSES: dict[str, type[Loss]] = {
     "mean_squared_error": MeanSquaredError,
     "mean_absolute_error": MeanAbsoluteError,
     "huber": Huber,
+    "ctc": CTC,
     "bce": BinaryCrossentropy,
     "mse": MeanSquaredError,
     "mae": MeanAbsoluteError,

@@ -12,6 +12,7 @@ gradient. To add a cell, write such a class in `cells` and name it in `CELLS`.
 
 from fastrnn.reference.activations import ACTIVATIONS, sigmoid
 from fastrnn.reference.cells import CELLS, Cell
+from fastrnn.reference.ctc import ctc
 from fastrnn.reference.layer import Gradients, Tape, Variant, backward, forward, ragged_steps
 from fastrnn.reference.masks import drawn, keep_factor
 from fastrnn.reference.normalisation import normalise
@@ -26,6 +27,7 @@ __all__ = [
     "Tape",
     "Variant",
     "backward",
+    "ctc",
     "drawn",
     "forward",
     "keep_factor",

@@ -44,10 +44,11 @@ cdef int span(Span *to, object array, const char *name, int type_num, int ndim, 
     cdef cnp.ndarray a
     cdef int i
     cdef int64_t item, stride, extent, packed
+    cdef bint empty = False
     to.name = name
-    to.data = NULL
+    to.data = to.low = to.high = NULL
+    to.stride[0] = to.stride[1] = to.stride[2] = 0
     if array is None:
-        to.stride[0] = to.stride[1] = to.stride[2] = 0
         return 0
     if not cnp.PyArray_Check(array):
         refuse(array, name, type_num, ndim, shape)
@@ -57,11 +58,14 @@ cdef int span(Span *to, object array, const char *name, int type_num, int ndim, 
     for i in range(ndim):
         if cnp.PyArray_DIM(a, i) != shape[i]:
             refuse(array, name, type_num, ndim, shape)
+        empty |= shape[i] == 0
     if not cnp.PyArray_ISNOTSWAPPED(a) or not cnp.PyArray_ISALIGNED(a):
         raise ValueError(f"{name.decode()}: expected aligned values in native byte order")
     if flags & WRITTEN and not cnp.PyArray_ISWRITEABLE(a):
         raise ValueError(f"{name.decode()}: expected a writable array")
     to.data = to.low = to.high = <char *>cnp.PyArray_DATA(a)
+    if empty:  # its strides may be any
+        return 0
     item = packed = cnp.PyArray_ITEMSIZE(a)
     for i in range(ndim - 1, -1, -1):
         stride = cnp.PyArray_STRIDE(a, i)

@@ -1,4 +1,4 @@
-// What stands around the layers in a training step: results against plain loops in double, the same bits
+// What stands around the layers in a training step, CTC too: results against plain loops in double, the same bits
 // on any instruction set, nothing else written; and statuses. (Arrays here are too small for threads.)
 //
 // test_training --digest   for each instruction set, a hash of the bits of all arrays; those with fused
@@ -104,6 +104,171 @@ static void check_softmax(frnn_dtype dtype, int64_t rows, int64_t n) {
         }
         if (entropy) CLOSE(&c, c.extra, mean, 16 * epsilon * (1 + fabs(mean)));
     }
+}
+
+// --- Connectionist temporal classification ------------------------------------------------------
+
+// Row r has 3 r labels, neighbours among them the same, and all steps but 2 r.
+enum { SEQUENCES = 4, MOST_LABELS = 9, MOST_STEPS = 40, BLANK = 1 };
+
+static int64_t labels[SEQUENCES * MOST_LABELS], input_lengths[SEQUENCES], label_lengths[SEQUENCES];
+static const double weights[SEQUENCES] = {1, -0.5, 2, 0.25};
+static double ctc_losses[SEQUENCES];
+
+static frnn_status run_ctc(frnn_dtype dtype, void *const *data, call *call) {
+    double alone[SEQUENCES];
+    frnn_ctc_args args = {
+        .dtype = dtype,
+        .batch = SEQUENCES,
+        .time = call->rows[0] / SEQUENCES,
+        .classes = call->n[0],
+        .most_labels = MOST_LABELS,
+        .logits = data[0],
+        .labels = labels,
+        .input_lengths = input_lengths,
+        .label_lengths = label_lengths,
+        .blank = BLANK,
+        .weights = weights,
+        .losses = alone,
+        .threads = 2,
+    };
+    for (int gradient = 0; gradient < 2; gradient++) {
+        size_t bytes;
+        EXPECT(FRNN_OK, frnn_ctc_workspace(&args, &bytes));
+        memory workspace = memory_new(bytes, 0);
+        const frnn_status status = frnn_ctc(&args, workspace.data);
+        memory_end(&workspace, "the workspace of CTC");
+        if (status) return status;
+        args.gradient = data[1], args.losses = ctc_losses;
+    }
+    CHECK(memcmp(alone, ctc_losses, sizeof alone) == 0, "without a gradient the losses are others");
+    return FRNN_OK;
+}
+
+// The loss of softmax y (steps, classes), and what its gradient takes from y, to shares.
+static double naive_ctc(int64_t steps, int64_t classes, const double *y, int64_t count, const int64_t *of,
+                        double *shares) {
+    enum { STATES = 2 * MOST_LABELS + 1 };
+    static double alpha[MOST_STEPS + 1][STATES + 2],
+        beta[MOST_STEPS + 1][STATES + 2]; // of states + 2, of states
+    int64_t state[STATES + 2];
+    const int64_t states = 2 * count + 1;
+    memset(alpha, 0, sizeof alpha), memset(beta, 0, sizeof beta);
+    for (int64_t s = 0; s < states; s++) state[s] = s % 2 ? of[s / 2] : BLANK;
+#define SKIPS(s) ((s) >= 2 && (s) < states && state[s] != BLANK && state[s] != state[(s)-2])
+    alpha[0][2] = 1, beta[steps][states - 1] = 1;
+    if (states > 1) beta[steps][states - 2] = 1;
+    for (int64_t t = 1; t <= steps; t++)
+        for (int64_t s = 0; s < states; s++) {
+            const double *a = &alpha[t - 1][s + 2];
+            alpha[t][s + 2] = (a[0] + a[-1] + (SKIPS(s) ? a[-2] : 0)) * y[(t - 1) * classes + state[s]];
+        }
+    for (int64_t t = steps - 1; t > 0; t--)
+        for (int64_t s = 0; s < states; s++) {
+            const double *next = &y[t * classes], *b = &beta[t + 1][s];
+            beta[t][s] = b[0] * next[state[s]];
+            if (s + 1 < states) beta[t][s] += b[1] * next[state[s + 1]];
+            if (SKIPS(s + 2)) beta[t][s] += b[2] * next[state[s + 2]];
+        }
+    const double p = alpha[steps][states + 1] + alpha[steps][states];
+    memset(shares, 0, (size_t)(steps * classes) * sizeof *shares);
+    for (int64_t t = 1; t <= steps; t++)
+        for (int64_t s = 0; s < states; s++)
+            shares[(t - 1) * classes + state[s]] += alpha[t][s + 2] * beta[t][s] / p;
+    return -log(p);
+}
+
+static void check_ctc(frnn_dtype dtype, int64_t time, int64_t classes) {
+    const double epsilon = 64 * (dtype == FRNN_F32 ? FLT_EPSILON : DBL_EPSILON);
+    static double y[MOST], shares[MOST];
+    c = (call){
+        .name = "CTC", .arrays = 2, .rows = {SEQUENCES * time, SEQUENCES * time}, .n = {classes, classes}};
+    fill(&c, 4);
+    for (int64_t r = 0; r < SEQUENCES; r++) {
+        input_lengths[r] = time - 2 * r, label_lengths[r] = 3 * r;
+        for (int64_t i = 0; i < MOST_LABELS; i++)
+            labels[r * MOST_LABELS + i] = i % 5 < 2 ? 0 : 2 + i % (classes - 2);
+    }
+    everywhere(run_ctc, &c, dtype);
+    for (int64_t r = 0; r < SEQUENCES; r++) {
+        const double *x = &c.values[0][r * time * classes], *gradient = &c.results[1][r * time * classes];
+        for (int64_t t = 0; t < time; t++) {
+            double total = 0;
+            for (int64_t k = 0; k < classes; k++) total += exp(x[t * classes + k]);
+            for (int64_t k = 0; k < classes; k++) y[t * classes + k] = exp(x[t * classes + k]) / total;
+        }
+        const int64_t valid = input_lengths[r] * classes;
+        const double loss =
+            naive_ctc(input_lengths[r], classes, y, label_lengths[r], &labels[r * MOST_LABELS], shares);
+        CLOSE(&c, ctc_losses[r], loss, epsilon * loss);
+        for (int64_t i = 0; i < time * classes; i++)
+            CLOSE(&c, gradient[i], i < valid ? weights[r] * (y[i] - shares[i]) : 0, epsilon);
+    }
+}
+
+static void check_ctc_statuses(void) {
+    float x[24] = {0}, gradient[24];
+    int64_t of[4] = {2, 1, 3, 1}, steps[2] = {3, 2}, count[2] = {2, 1};
+    double weight[2] = {1, 1}, losses[2];
+    size_t bytes;
+    const frnn_ctc_args good = {.batch = 2,
+                                .time = 3,
+                                .classes = 4,
+                                .most_labels = 2,
+                                .logits = x,
+                                .labels = of,
+                                .input_lengths = steps,
+                                .label_lengths = count,
+                                .weights = weight,
+                                .gradient = gradient,
+                                .losses = losses,
+                                .threads = 1};
+    frnn_ctc_args bad[] = {good, good, good, good, good, good, good, good, good, good, good,
+                           good, good, good, good, good, good, good, good, good, good, good};
+    const size_t sizes = 9; // so many of them that no workspace is right for
+    bad[0].dtype = (frnn_dtype)2;
+    bad[1].batch = -1;
+    bad[2].time = -1;
+    bad[3].classes = 0;
+    bad[4].most_labels = -1;
+    bad[5].threads = 0;
+    bad[6].time = INT64_MAX / 4;
+    bad[7].classes = (int64_t)1 << 40;
+    bad[8].batch = INT64_MAX / 16;
+    bad[9].logits = NULL;
+    bad[10].labels = NULL;
+    bad[11].input_lengths = NULL;
+    bad[12].label_lengths = NULL;
+    bad[13].weights = NULL;
+    bad[14].losses = NULL;
+    bad[15].blank = -1;
+    bad[16].blank = 4;
+    bad[17].blank = 2; // a label
+    bad[18].time = 2;  // less than a length
+    bad[19].most_labels = 1;
+    bad[20].classes = 3; // too few for the labels
+    bad[21].labels = (const int64_t[4]){2, -1, 3, 1};
+    EXPECT(FRNN_OK, frnn_ctc_workspace(&good, &bytes));
+    memory workspace = memory_new(bytes, 0);
+    EXPECT(FRNN_OK, frnn_ctc(&good, workspace.data));
+    EXPECT(FRNN_BAD_ARGUMENT, frnn_ctc(&good, NULL));
+    EXPECT(FRNN_BAD_ARGUMENT, frnn_ctc(&good, workspace.data + 8));
+    EXPECT(FRNN_BAD_ARGUMENT, frnn_ctc(NULL, workspace.data));
+    EXPECT(FRNN_BAD_ARGUMENT, frnn_ctc_workspace(&good, NULL));
+    EXPECT(FRNN_BAD_ARGUMENT, frnn_ctc_workspace(NULL, &bytes));
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        EXPECT(FRNN_BAD_ARGUMENT, frnn_ctc(&bad[i], workspace.data));
+        if (i < sizes) EXPECT(FRNN_BAD_ARGUMENT, frnn_ctc_workspace(&bad[i], &bytes));
+    }
+    memory_end(&workspace, "the workspace of CTC");
+    frnn_ctc_args large = good;
+    large.time = (int64_t)1 << 40, large.most_labels = (int64_t)1 << 30;
+    EXPECT(FRNN_TOO_LARGE, frnn_ctc_workspace(&large, &bytes));
+    const frnn_ctc_args none = {.classes = 1, .threads = 1};
+    EXPECT(FRNN_OK, frnn_ctc_workspace(&none, &bytes));
+    workspace = memory_new(bytes, 0);
+    EXPECT(FRNN_OK, frnn_ctc(&none, workspace.data));
+    memory_end(&workspace, "the workspace of CTC");
 }
 
 // --- Rows that are added ------------------------------------------------------------------------
@@ -287,6 +452,8 @@ int main(int argc, char **argv) {
             check_softmax(dtype, sizes[i][0], sizes[i][1]);
             check_rows(dtype, sizes[i][0], sizes[i][1]);
         }
+        check_ctc(dtype, 20, 4);
+        check_ctc(dtype, MOST_STEPS, 37);
         static const int64_t lengths[] = {1, 17, 33, 8192, MOST};
         for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
             check_squares(dtype, lengths[i]);
@@ -295,6 +462,7 @@ int main(int argc, char **argv) {
         }
     }
     check_statuses();
+    check_ctc_statuses();
     if (argc < 2 || strcmp(argv[1], "--digest")) return report("test_training");
     for (int isa = 0; isa < ISAS; isa++)
         if (frnn_has_isa(all_isas[isa]))
