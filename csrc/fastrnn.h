@@ -263,7 +263,8 @@ typedef enum {
                       // w += momentum m - lr g
     FRNN_RMSPROP = 1, // v = decay v + (1 - decay) g^2; d = lr g / sqrt(v + epsilon); w -= d, or with a
                       // momentum array m = momentum m + d, w -= m
-    FRNN_ADAM = 2     // m = momentum m + (1 - momentum) g; v as above; w -= lr m / (sqrt(v) + epsilon)
+    FRNN_ADAM = 2,    // m = momentum m + (1 - momentum) g; v as above; w -= lr m / (sqrt(v) + epsilon)
+    FRNN_ADAGRAD = 3  // v = v + g^2; w -= lr g / sqrt(v + epsilon)
 } frnn_rule;
 
 typedef struct {
@@ -281,6 +282,7 @@ typedef struct {
     void *data;
     const void *gradient;
     double scale;              // g is scale * gradient
+    double weight_decay;       // w -= weight_decay w before the rule: the learning rate is in it, 0 for none
     void *momentum, *velocity; // the optimizer's state, NULL where it has none
 } frnn_parameter;
 

@@ -157,7 +157,7 @@ static void update_job(void *context, int thread, int threads, frnn_barrier *bar
 frnn_status frnn_update(const frnn_optimizer *optimizer, frnn_dtype dtype, int64_t count,
                         const frnn_parameter *array, int threads) {
     parameters job = {.dtype = dtype, .optimizer = optimizer, .count = count, .parameters = array};
-    if (!optimizer || (unsigned)optimizer->rule > FRNN_ADAM || !frnn_itemsize(dtype) || threads < 1)
+    if (!optimizer || (unsigned)optimizer->rule > FRNN_ADAGRAD || !frnn_itemsize(dtype) || threads < 1)
         return FRNN_BAD_ARGUMENT;
     if (!parameters_check(&job)) return FRNN_BAD_ARGUMENT;
     for (int64_t i = 0; i < count; i++) {

@@ -2,7 +2,8 @@
 
 __version__ = "0.1.0"
 
-from fastrnn import callbacks, data, losses, metrics, optimizers
+from fastrnn import callbacks, data, losses, metrics, optimizers, schedules
+from fastrnn.clipping import clip_by_global_norm, clip_by_value
 from fastrnn.config import get_num_threads, set_num_threads, show_config
 from fastrnn.history import History
 from fastrnn.layers.cells import GRU, LSTM, RNN
@@ -21,7 +22,7 @@ from fastrnn.losses import (
 )
 from fastrnn.models import Sequential
 from fastrnn.models import load as load
-from fastrnn.optimizers import SGD, Adam, RMSprop, clip_by_global_norm, clip_by_value
+from fastrnn.optimizers import SGD, Adagrad, Adam, AdamW, RMSprop
 from fastrnn.parameter import Parameter
 
 __all__ = [
@@ -30,7 +31,9 @@ __all__ = [
     "LSTM",
     "RNN",
     "SGD",
+    "Adagrad",
     "Adam",
+    "AdamW",
     "BinaryCrossentropy",
     "CategoricalCrossentropy",
     "Dense",
@@ -54,6 +57,7 @@ __all__ = [
     "metrics",
     "optimizers",
     "pack",
+    "schedules",
     "set_num_threads",
     "show_config",
     "unpack",

@@ -119,6 +119,7 @@ cdef extern from "fastrnn.h" nogil:
         FRNN_SGD
         FRNN_RMSPROP
         FRNN_ADAM
+        FRNN_ADAGRAD
     ctypedef struct frnn_optimizer:
         frnn_rule rule
         int nesterov
@@ -132,6 +133,7 @@ cdef extern from "fastrnn.h" nogil:
         void *data
         const void *gradient
         double scale
+        double weight_decay
         void *momentum
         void *velocity
 

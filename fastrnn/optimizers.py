@@ -1,15 +1,28 @@
-"""SGD, RMSprop and Adam with Keras's names, defaults and update rules, and gradient clipping."""
+"""Optimizers with Keras's names, defaults and update rules, weight decay and gradient clipping."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar, NamedTuple, TypedDict, Unpack
 
 import numpy as np
 
-from fastrnn import _core
+from fastrnn import _core, schedules
+from fastrnn.clipping import by_dtype, flat, gradients, norm_of, scale_to
+from fastrnn.hyperparameters import (
+    Described,
+    flag,
+    fraction,
+    from_zero,
+    listed,
+    positive,
+    rebuild,
+)
 from fastrnn.parameter import Array, Parameter, writing_all
+from fastrnn.schedules import Schedule
 
 
 class Clip(TypedDict, total=False):
@@ -18,6 +31,12 @@ class Clip(TypedDict, total=False):
     clipvalue: float | None
     clipnorm: float | None
     global_clipnorm: float | None
+
+
+class Options(Clip, total=False):
+    """The keywords of every optimizer."""
+
+    weight_decay: float | None
 
 
 class Rule(NamedTuple):
@@ -31,8 +50,12 @@ class Rule(NamedTuple):
     nesterov: bool = False
 
 
-class Optimizer:
+class Optimizer(Described):
     """Base of the optimizers; a subclass names its state in `_slots` and its rule in `_rule`.
+
+    `learning_rate` is a number or a schedule of `fastrnn.schedules`. With `weight_decay`, weights
+    are scaled by 1 - weight_decay * learning_rate before every step, whatever their gradients
+    (Loshchilov and Hutter 2019), but for those that `exclude_from_weight_decay` names.
 
     Gradients are clipped, if at all, on their way into the rule; ``.grad`` stays as it is.
     `clipvalue` limits each value, `clipnorm` the norm of each parameter's gradient,
@@ -40,19 +63,26 @@ class Optimizer:
     the argument, for a hyperparameter that makes no sense.
     """
 
-    _hyperparameters: ClassVar[tuple[str, ...]] = ()
+    _squares: ClassVar[str] = "velocity"  # what the state of squared gradients is called
+    _start = 0.0  # what state starts from
 
     def __init__(
         self,
-        learning_rate: float,
+        learning_rate: float | Schedule,
         *,
+        weight_decay: float | None = None,
         clipvalue: float | None = None,
         clipnorm: float | None = None,
         global_clipnorm: float | None = None,
     ) -> None:
-        self.learning_rate = learning_rate
+        self._learning_rate = schedules.check_rate(learning_rate, "learning_rate")
+        self.weight_decay = (
+            None if weight_decay is None else from_zero(weight_decay, "weight_decay")
+        )
+        self._not_decayed: tuple[str, ...] = ()
+        self._excluded: dict[str, bool] = {}  # by parameter, as far as has been asked
         clip = {"clipvalue": clipvalue, "clipnorm": clipnorm, "global_clipnorm": global_clipnorm}
-        self._clip = {k: _positive(v, k) for k, v in clip.items() if v is not None}
+        self._clip = {k: positive(v, k) for k, v in clip.items() if v is not None}
         if len(self._clip) > 1:
             raise ValueError(f"{' and '.join(self._clip)}: expected one of them at most")
         self.iterations = 0
@@ -61,82 +91,111 @@ class Optimizer:
 
     @property
     def learning_rate(self) -> float:
-        """The step size; may be set between steps, to a positive number."""
+        """The next step's; may be set between steps, to a positive number or a schedule.
+
+        Setting a number where there is a schedule is a TypeError.
+        """
+        if isinstance(self._learning_rate, Schedule):
+            return from_zero(self._learning_rate(self.iterations), "learning_rate")
         return self._learning_rate
 
     @learning_rate.setter
-    def learning_rate(self, value: float) -> None:
-        self._learning_rate = _positive(value, "learning_rate")
+    def learning_rate(self, value: float | Schedule) -> None:
+        if isinstance(self._learning_rate, Schedule) and not isinstance(value, Schedule):
+            raise TypeError(
+                f"learning_rate: the schedule {self._learning_rate!r} gives it, so it cannot be "
+                "set; an optimizer made with a number can have it set"
+            )
+        self._learning_rate = schedules.check_rate(value, "learning_rate")
+
+    def exclude_from_weight_decay(self, *, var_names: Sequence[str]) -> None:
+        """Exclude the parameters in whose name any of these regular expressions is found.
+
+        ``var_names=["bias"]`` excludes all biases. A call forgets the names of the one before.
+        Raises TypeError for anything but a list of strings, ValueError for a wrong expression.
+        """
+        self._not_decayed = listed(var_names, "var_names", _expression)
+        self._excluded = {}
+
+    def _excludes(self, name: str) -> bool:
+        if name not in self._excluded:
+            self._excluded[name] = any(re.search(found, name) for found in self._not_decayed)
+        return self._excluded[name]
 
     def step(self, parameters: Mapping[str, Parameter]) -> None:
         """Update, in place, every parameter that has a gradient; state is kept by name.
 
-        Raises ValueError, before anything is changed, if none has a gradient or if a name's shape
-        or dtype is not that of the steps before.
+        Raises ValueError, before anything is changed, if none has a gradient, if a name's shape or
+        dtype is not that of the steps before, or if a schedule gives no finite number from 0.
         """
-        grads = _gradients(parameters)
+        grads = gradients(parameters)
         if not grads:
             raise ValueError("parameters: expected a gradient, but none has one; call a pullback")
-        states = {name: self._state_of(name, parameters[name]) for name in grads}
-        scales = self._scales(grads)
+        states = {name: self._state_of(name, grad) for name, grad in grads.items()}
+        scales, rate = self._scales(grads), self.learning_rate
+        rule, decay = self._rule(rate), (self.weight_decay or 0.0) * rate
         self.iterations += 1
         limit = self._clip.get("clipvalue", math.inf)
         with writing_all([parameters[name] for name in grads]) as written:
             data = dict(zip(grads, written, strict=True))
-            for names in _by_dtype(grads):
+            for names in by_dtype(grads):
                 arrays = [
                     (
-                        _flat(data[name]),
-                        _flat(grads[name]),
+                        flat(data[name]),
+                        flat(grads[name]),
                         scales[name],
-                        _flat(states[name].get("momentum")),
-                        _flat(states[name].get("velocity")),
+                        0.0 if not decay or self._excludes(name) else decay,
+                        flat(states[name].get("momentum")),
+                        flat(states[name].get(self._squares)),
                     )
                     for name in names
                 ]
-                _core.update(*self._rule(), limit, arrays)
+                _core.update(*rule, limit, arrays)
         self._state.update(states)
 
-    def _rule(self) -> Rule:
-        """What this step does to every parameter."""
+    def _rule(self, rate: float) -> Rule:
+        """What the next step does to every parameter."""
         raise NotImplementedError
 
     def _scales(self, grads: Mapping[str, Array]) -> dict[str, float]:
         """What clipping by a norm makes of each gradient: a factor."""
         if "clipnorm" in self._clip:
             limit = self._clip["clipnorm"]
-            return {name: _scale(limit, _norm({name: grad})) for name, grad in grads.items()}
+            return {name: scale_to(limit, norm_of({name: grad})) for name, grad in grads.items()}
         if "global_clipnorm" in self._clip:
-            return dict.fromkeys(grads, _scale(self._clip["global_clipnorm"], _norm(grads)))
+            return dict.fromkeys(grads, scale_to(self._clip["global_clipnorm"], norm_of(grads)))
         return dict.fromkeys(grads, 1.0)
 
-    def _state_of(self, name: str, parameter: Parameter) -> dict[str, Array]:
+    def _state_of(self, name: str, grad: Array) -> dict[str, Array]:
+        """The state of a parameter, which has its gradient's shape and dtype."""
         if name not in self._state:
-            return {slot: np.zeros_like(parameter.data) for slot in self._slots}
+            return {slot: np.full(grad.shape, self._start, grad.dtype) for slot in self._slots}
         state = self._state[name]
         for slot, array in state.items():
-            if array.shape != parameter.shape or array.dtype != parameter.dtype:
+            if array.shape != grad.shape or array.dtype != grad.dtype:
                 raise ValueError(
                     f"{name}: expected {array.dtype} {array.shape} as the optimizer's {slot} is, "
-                    f"got {parameter.dtype} {parameter.shape}"
+                    f"got {grad.dtype} {grad.shape}"
                 )
         return state
 
-    def config(self) -> dict[str, Any]:
-        """The constructor's arguments, as JSON can hold them."""
-        hyper = {name: getattr(self, name) for name in self._hyperparameters}
-        return {"learning_rate": self.learning_rate, **hyper, **self._clip}
+    def _values(self) -> dict[str, Any]:
+        values = {"learning_rate": self._learning_rate, **super()._values()}
+        if self.weight_decay is not None:
+            values["weight_decay"] = self.weight_decay
+        if self._not_decayed:  # of no constructor: see from_config
+            values["exclude_from_weight_decay"] = self._not_decayed
+        return values | self._clip
 
     def state_dict(self) -> dict[str, Array]:
         """Copies of all that later steps depend on, as arrays.
 
-        Keys are ``iterations``, ``learning_rate`` and, for each parameter, ``slot.name``, as in
-        ``momentum.weight_ih_l0``.
+        Keys are ``iterations``, ``learning_rate`` unless that follows a schedule and, for each
+        parameter, ``slot.name``, as in ``momentum.weight_ih_l0``.
         """
-        state: dict[str, Any] = {
-            "iterations": np.array(self.iterations, np.int64),
-            "learning_rate": np.array(self.learning_rate, np.float64),
-        }
+        state: dict[str, Any] = {"iterations": np.array(self.iterations, np.int64)}
+        if not isinstance(self._learning_rate, Schedule):
+            state["learning_rate"] = np.array(self._learning_rate, np.float64)
         for name, arrays in self._state.items():
             state |= {f"{slot}.{name}": array.copy() for slot, array in arrays.items()}
         return state
@@ -149,7 +208,9 @@ class Optimizer:
         """
         names = sorted({key.partition(".")[2] for key in state if "." in key})
         arrays = {name: [f"{slot}.{name}" for slot in self._slots] for name in names}
-        wanted = {"iterations", "learning_rate"}.union(*arrays.values())
+        scheduled = isinstance(self._learning_rate, Schedule)
+        scalars = {"iterations"} if scheduled else {"iterations", "learning_rate"}
+        wanted = scalars.union(*arrays.values())
         if wanted != state.keys():
             raise ValueError(
                 f"state: missing {sorted(wanted - state.keys()) or 'nothing'}, "
@@ -158,7 +219,9 @@ class Optimizer:
         iterations = np.asarray(state["iterations"])
         if iterations.shape != () or iterations.dtype.kind not in "iu" or iterations < 0:
             raise ValueError(f"iterations: expected an integer from 0, got {iterations}")
-        learning_rate = _positive(np.asarray(state["learning_rate"])[()], "learning_rate")
+        rate = self._learning_rate
+        if not scheduled:
+            rate = positive(np.asarray(state["learning_rate"])[()], "learning_rate")
         found: dict[str, dict[str, Array]] = {}
         for name, keys in arrays.items():
             found[name] = {
@@ -168,66 +231,55 @@ class Optimizer:
             for key, array in zip(keys, found[name].values(), strict=True):
                 if array.dtype not in (np.float32, np.float64):
                     raise TypeError(f"{key}: expected float32 or float64, got {array.dtype}")
-        self.iterations, self._state = int(iterations), found
-        self.learning_rate = learning_rate
-
-    def __repr__(self) -> str:
-        arguments = ", ".join(f"{name}={value!r}" for name, value in self.config().items())
-        return f"{type(self).__name__}({arguments})"
+        self.iterations, self._state, self._learning_rate = int(iterations), found, rate
 
 
 class SGD(Optimizer):
     """w -= lr g; with momentum, m = momentum m - lr g and w += m, or the Nesterov form
     w += momentum m - lr g."""
 
-    _hyperparameters = ("momentum", "nesterov")
+    _arguments = ("momentum", "nesterov")
 
     def __init__(
         self,
-        learning_rate: float = 0.01,
+        learning_rate: float | Schedule = 0.01,
         momentum: float = 0.0,
         nesterov: bool = False,
-        **clip: Unpack[Clip],
+        **options: Unpack[Options],
     ) -> None:
-        super().__init__(learning_rate, **clip)
-        self.momentum = _fraction(momentum, "momentum")
-        if not isinstance(nesterov, bool):
-            raise TypeError(f"nesterov: expected True or False, got {nesterov!r}")
-        self.nesterov = nesterov
+        super().__init__(learning_rate, **options)
+        self.momentum = fraction(momentum, "momentum")
+        self.nesterov = flag(nesterov, "nesterov")
         if self.momentum:
             self._slots = ("momentum",)
 
-    def _rule(self) -> Rule:
-        return Rule(_core.SGD, self.learning_rate, momentum=self.momentum, nesterov=self.nesterov)
+    def _rule(self, rate: float) -> Rule:
+        return Rule(_core.SGD, rate, momentum=self.momentum, nesterov=self.nesterov)
 
 
 class RMSprop(Optimizer):
     """v = rho v + (1 - rho) g²; d = lr g / sqrt(v + epsilon); w -= d, or with momentum
     m = momentum m + d and w -= m (Tieleman and Hinton 2012, epsilon where Keras has it)."""
 
-    _hyperparameters = ("rho", "momentum", "epsilon")
+    _arguments = ("rho", "momentum", "epsilon")
 
     def __init__(
         self,
-        learning_rate: float = 0.001,
+        learning_rate: float | Schedule = 0.001,
         rho: float = 0.9,
         momentum: float = 0.0,
         epsilon: float = 1e-7,
-        **clip: Unpack[Clip],
+        **options: Unpack[Options],
     ) -> None:
-        super().__init__(learning_rate, **clip)
-        self.rho = _fraction(rho, "rho")
-        self.momentum = _fraction(momentum, "momentum")
-        self.epsilon = _positive(epsilon, "epsilon")
+        super().__init__(learning_rate, **options)
+        self.rho = fraction(rho, "rho")
+        self.momentum = fraction(momentum, "momentum")
+        self.epsilon = positive(epsilon, "epsilon")
         self._slots = ("velocity", "momentum") if self.momentum else ("velocity",)
 
-    def _rule(self) -> Rule:
+    def _rule(self, rate: float) -> Rule:
         return Rule(
-            _core.RMSPROP,
-            self.learning_rate,
-            momentum=self.momentum,
-            decay=self.rho,
-            epsilon=self.epsilon,
+            _core.RMSPROP, rate, momentum=self.momentum, decay=self.rho, epsilon=self.epsilon
         )
 
 
@@ -236,31 +288,76 @@ class Adam(Optimizer):
     m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g²; w -= a m / (sqrt(v) + epsilon), with
     a = lr sqrt(1 - b2^t) / (1 - b1^t) at step t."""
 
-    _hyperparameters = ("beta_1", "beta_2", "epsilon")
+    _arguments = ("beta_1", "beta_2", "epsilon")
 
     def __init__(
         self,
-        learning_rate: float = 0.001,
+        learning_rate: float | Schedule = 0.001,
         beta_1: float = 0.9,
         beta_2: float = 0.999,
         epsilon: float = 1e-7,
-        **clip: Unpack[Clip],
+        **options: Unpack[Options],
     ) -> None:
-        super().__init__(learning_rate, **clip)
-        self.beta_1 = _fraction(beta_1, "beta_1")
-        self.beta_2 = _fraction(beta_2, "beta_2")
-        self.epsilon = _positive(epsilon, "epsilon")
+        super().__init__(learning_rate, **options)
+        self.beta_1 = fraction(beta_1, "beta_1")
+        self.beta_2 = fraction(beta_2, "beta_2")
+        self.epsilon = positive(epsilon, "epsilon")
         self._slots = ("momentum", "velocity")
 
-    def _rule(self) -> Rule:
-        t = self.iterations
-        alpha = self.learning_rate * math.sqrt(1 - self.beta_2**t) / (1 - self.beta_1**t)
+    def _rule(self, rate: float) -> Rule:
+        t = self.iterations + 1
+        alpha = rate * math.sqrt(1 - self.beta_2**t) / (1 - self.beta_1**t)
         return Rule(
             _core.ADAM, alpha, momentum=self.beta_1, decay=self.beta_2, epsilon=self.epsilon
         )
 
 
-_OPTIMIZERS: dict[str, Callable[[], Optimizer]] = {"sgd": SGD, "rmsprop": RMSprop, "adam": Adam}
+class AdamW(Adam):
+    """Adam with a weight decay to begin with (Loshchilov and Hutter 2019)."""
+
+    def __init__(
+        self,
+        learning_rate: float | Schedule = 0.001,
+        weight_decay: float = 0.004,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-7,
+        **clip: Unpack[Clip],
+    ) -> None:
+        decay = from_zero(weight_decay, "weight_decay")
+        super().__init__(learning_rate, beta_1, beta_2, epsilon, weight_decay=decay, **clip)
+
+
+class Adagrad(Optimizer):
+    """a = a + g², from initial_accumulator_value on; w -= lr g / sqrt(a + epsilon)
+    (Duchi, Hazan and Singer 2011, epsilon where Keras has it)."""
+
+    _arguments = ("initial_accumulator_value", "epsilon")
+    _squares = "accumulator"
+
+    def __init__(
+        self,
+        learning_rate: float | Schedule = 0.001,
+        initial_accumulator_value: float = 0.1,
+        epsilon: float = 1e-7,
+        **options: Unpack[Options],
+    ) -> None:
+        super().__init__(learning_rate, **options)
+        self.initial_accumulator_value = from_zero(
+            initial_accumulator_value, "initial_accumulator_value"
+        )
+        self.epsilon = positive(epsilon, "epsilon")
+        self._slots = ("accumulator",)
+        self._start = self.initial_accumulator_value
+
+    def _rule(self, rate: float) -> Rule:
+        return Rule(_core.ADAGRAD, rate, epsilon=self.epsilon)
+
+
+_KINDS: dict[str, Callable[..., Optimizer]] = {
+    kind.__name__: kind for kind in (SGD, RMSprop, Adam, AdamW, Adagrad)
+}
+_NAMES = {name.lower(): kind for name, kind in _KINDS.items()}
 
 
 def get(optimizer: str | Optimizer) -> Optimizer:
@@ -269,83 +366,40 @@ def get(optimizer: str | Optimizer) -> Optimizer:
     Raises ValueError for an unknown name and TypeError for another object.
     """
     if isinstance(optimizer, str):
-        if optimizer.lower() not in _OPTIMIZERS:
-            names = ", ".join(_OPTIMIZERS)
-            raise ValueError(f"optimizer: expected one of {names}, got {optimizer!r}")
-        return _OPTIMIZERS[optimizer.lower()]()
+        if optimizer.lower() not in _NAMES:
+            raise ValueError(f"optimizer: expected one of {', '.join(_NAMES)}, got {optimizer!r}")
+        return _NAMES[optimizer.lower()]()
     if not isinstance(optimizer, Optimizer):
         raise TypeError(f"optimizer: expected a name or an optimizer, got {optimizer!r}")
     return optimizer
 
 
-def clip_by_global_norm(parameters: Mapping[str, Parameter], limit: float) -> float:
-    """Scale all gradients, in place, so that their norm together is `limit` at most.
+def from_config(description: Any) -> Optimizer:
+    """A new optimizer from the `description` of one, as in {"kind": "Adam", "config": {...}}.
 
-    Returns the norm before. If that is not finite nothing is scaled, for the caller to decide.
+    Arguments that its config does not name have their defaults; what it excludes from weight decay
+    it names too. Raises ValueError for unknown kinds, unknown arguments and wrong values.
     """
-    limit = _positive(limit, "limit")
-    grads = _gradients(parameters)
-    norm = _norm(grads)
-    scale = _scale(limit, norm)
-    if scale != 1.0:
-        for grad in grads.values():
-            np.multiply(grad, scale, out=grad)
-    return norm
+    kinds = {name: partial(_excluding, kind) for name, kind in _KINDS.items()}
+    return rebuild(description, "optimizer", kinds, schedules.from_config)
 
 
-def clip_by_value(parameters: Mapping[str, Parameter], limit: float) -> None:
-    """Limit every value of every gradient, in place, to [-limit, limit]."""
-    limit = _positive(limit, "limit")
-    for grad in _gradients(parameters).values():
-        np.clip(grad, -limit, limit, out=grad)
+def _excluding(
+    kind: Callable[..., Optimizer],
+    *,
+    exclude_from_weight_decay: Sequence[str] = (),
+    **arguments: Any,
+) -> Optimizer:
+    optimizer = kind(**arguments)
+    optimizer.exclude_from_weight_decay(var_names=exclude_from_weight_decay)
+    return optimizer
 
 
-def _gradients(parameters: Mapping[str, Parameter]) -> dict[str, Array]:
-    grads = {name: p.grad for name, p in parameters.items() if p.grad is not None}
-    for name, grad in grads.items():
-        want = parameters[name]
-        if grad.shape != want.shape or grad.dtype != want.dtype:
-            raise ValueError(
-                f"{name}: expected a gradient of {want.dtype} {want.shape}, "
-                f"got {grad.dtype} {grad.shape}"
-            )
-    return grads
-
-
-def _by_dtype(grads: Mapping[str, Array]) -> list[list[str]]:
-    """The names, those of one dtype together."""
-    kinds: dict[np.dtype, list[str]] = {}
-    for name, grad in grads.items():
-        kinds.setdefault(grad.dtype, []).append(name)
-    return list(kinds.values())
-
-
-def _flat(array: Any) -> Any:
-    """All values along one axis, copied where they do not stand in order; None stays None."""
-    return None if array is None else array.reshape(-1)
-
-
-def _norm(grads: Mapping[str, Array]) -> float:
-    flat = ([_flat(grads[name]) for name in names] for names in _by_dtype(grads))
-    return math.sqrt(sum(sum(_core.squares(arrays)) for arrays in flat))
-
-
-def _scale(limit: float, norm: float) -> float:
-    """The factor that brings `norm` down to `limit`; 1 where it is less, or not finite."""
-    return limit / norm if limit < norm < math.inf else 1.0
-
-
-def _number(value: Any, name: str, wanted: str, fits: Callable[[float], bool]) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
-        raise TypeError(f"{name}: expected {wanted}, got {value!r}")
-    if not fits(float(value)):
-        raise ValueError(f"{name}: expected {wanted}, got {value!r}")
-    return float(value)
-
-
-def _positive(value: Any, name: str) -> float:
-    return _number(value, name, "a positive finite number", lambda x: 0 < x < math.inf)
-
-
-def _fraction(value: Any, name: str) -> float:
-    return _number(value, name, "a number in [0, 1)", lambda x: 0 <= x < 1)
+def _expression(value: Any, name: str) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{name}: expected a regular expression, got {value!r}")
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise ValueError(f"{name}: no regular expression: {value!r}, {error}") from None
+    return value

@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 
@@ -10,7 +11,8 @@ import pytest
 
 import fastrnn as fr
 from fastrnn import _core, optimizers
-from fastrnn.optimizers import SGD, Adam, Optimizer, RMSprop, clip_by_global_norm, clip_by_value
+from fastrnn.clipping import clip_by_global_norm
+from fastrnn.optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 from fastrnn.parameter import Parameter
 
 SHAPES = {"weight": (5, 3), "bias": (3,), "long": (800_003,)}  # long: enough for three threads
@@ -38,29 +40,46 @@ def train(optimizer: Optimizer, parameters: Mapping[str, Parameter], steps: int 
 # The rules once more for one number: its value, and its gradient at every step.
 
 
-def sgd(w: float, grads: Iterator[float], lr=0.01, momentum=0.0, nesterov=False) -> float:
+def sgd(
+    w: float, grads: Iterator[float], lr=0.01, momentum=0.0, nesterov=False, decay=0.0
+) -> float:
     m = 0.0
     for g in grads:
+        w *= 1 - decay * lr
         m = momentum * m - lr * g
         w += momentum * m - lr * g if nesterov else m
     return w
 
 
-def rmsprop(w: float, grads: Iterator[float], lr=0.001, rho=0.9, momentum=0.0, eps=1e-7) -> float:
+def rmsprop(
+    w: float, grads: Iterator[float], lr=0.001, rho=0.9, momentum=0.0, eps=1e-7, decay=0.0
+) -> float:
     v = m = 0.0
     for g in grads:
+        w *= 1 - decay * lr
         v = rho * v + (1 - rho) * g**2
         m = momentum * m + lr * g / math.sqrt(v + eps)
         w -= m
     return w
 
 
-def adam(w: float, grads: Iterator[float], lr=0.001, b1=0.9, b2=0.999, eps=1e-7) -> float:
+def adam(
+    w: float, grads: Iterator[float], lr=0.001, b1=0.9, b2=0.999, eps=1e-7, decay=0.0
+) -> float:
     m = v = 0.0
     for t, g in enumerate(grads, 1):
+        w *= 1 - decay * lr
         m = b1 * m + (1 - b1) * g
         v = b2 * v + (1 - b2) * g**2
         w -= lr * math.sqrt(1 - b2**t) / (1 - b1**t) * m / (math.sqrt(v) + eps)
+    return w
+
+
+def adagrad(w: float, grads: Iterator[float], lr=0.001, a=0.1, eps=1e-7, decay=0.0) -> float:
+    for g in grads:
+        w *= 1 - decay * lr
+        a += g**2
+        w -= lr * g / math.sqrt(a + eps)
     return w
 
 
@@ -86,6 +105,19 @@ CASES = [
     (RMSprop(0.01, 0.8, 0.5, 1e-3), lambda w, g: rmsprop(w, g, 0.01, 0.8, 0.5, 1e-3)),
     (Adam(), adam),
     (Adam(0.1, 0.8, 0.95, 1e-2), lambda w, g: adam(w, g, 0.1, 0.8, 0.95, 1e-2)),
+    (AdamW(), lambda w, g: adam(w, g, decay=0.004)),
+    (AdamW(0.1, 0.25, 0.8, 0.95, 1e-2), lambda w, g: adam(w, g, 0.1, 0.8, 0.95, 1e-2, 0.25)),
+    (Adagrad(), adagrad),
+    (Adagrad(0.1, 0.5, 1e-2), lambda w, g: adagrad(w, g, 0.1, 0.5, 1e-2)),
+    (SGD(0.1, weight_decay=0.25), lambda w, g: sgd(w, g, 0.1, decay=0.25)),
+    (SGD(0.1, 0.9, weight_decay=0.25), lambda w, g: sgd(w, g, 0.1, 0.9, decay=0.25)),
+    (SGD(0.1, 0.9, True, weight_decay=0.25), lambda w, g: sgd(w, g, 0.1, 0.9, True, 0.25)),
+    (
+        RMSprop(0.1, momentum=0.5, weight_decay=0.25),
+        lambda w, g: rmsprop(w, g, 0.1, 0.9, 0.5, decay=0.25),
+    ),
+    (Adam(0.1, weight_decay=0.25), lambda w, g: adam(w, g, 0.1, decay=0.25)),
+    (Adagrad(0.1, weight_decay=0.25), lambda w, g: adagrad(w, g, 0.1, decay=0.25)),
 ]
 every_rule = pytest.mark.parametrize(("optimizer", "rule"), CASES, ids=[repr(c[0]) for c in CASES])
 
@@ -141,6 +173,16 @@ def test_against_torch() -> None:
             {"lr": 0.01, "alpha": 0.8, "momentum": 0.5, "eps": 1e-30},
         ),
         (Adam(0.01, epsilon=1e-30), torch.optim.Adam, {"lr": 0.01, "eps": 1e-30}),
+        (
+            AdamW(0.01, 0.25, epsilon=1e-30),
+            torch.optim.AdamW,
+            {"lr": 0.01, "weight_decay": 0.25, "eps": 1e-30},
+        ),
+        (
+            Adagrad(0.01, 0.5, 1e-30),
+            torch.optim.Adagrad,
+            {"lr": 0.01, "initial_accumulator_value": 0.5, "eps": 1e-30},
+        ),
     ]
     for optimizer, kind, arguments in pairs:
         parameters = make()
@@ -227,48 +269,6 @@ def test_clipping_in_the_step() -> None:
         np.testing.assert_array_equal(moved({"global_clipnorm": total + 1})[name], g)
 
 
-def test_clip_by_global_norm() -> None:
-    parameters = make("float32")
-    give_grads(parameters, 0)
-    parameters["unused"] = Parameter(np.zeros(3))
-    before = {n: p.grad.astype(np.float64) for n, p in parameters.items() if p.grad is not None}
-    norm = math.sqrt(sum(float(np.sum(g**2)) for g in before.values()))
-    assert clip_by_global_norm(parameters, 100.0) == pytest.approx(norm, rel=1e-12)
-    np.testing.assert_array_equal(parameters["weight"].grad, before["weight"])
-    assert clip_by_global_norm(parameters, 1.0) == pytest.approx(norm, rel=1e-12)
-    assert parameters["weight"].grad.dtype == np.float32
-    np.testing.assert_allclose(parameters["weight"].grad, before["weight"] / norm, rtol=1e-6)
-    assert clip_by_global_norm(parameters, 1.0) == pytest.approx(1.0, rel=1e-6)
-    assert parameters["unused"].grad is None
-    assert clip_by_global_norm({}, 1.0) == 0.0
-
-
-def test_norms_need_float64() -> None:
-    big = Parameter(np.zeros(2), "float32")
-    big.add_grad(np.array([3e30, 4e30], np.float32))  # whose squares float32 does not hold
-    assert clip_by_global_norm({"big": big}, 5.0) == pytest.approx(5e30, rel=1e-6)
-    np.testing.assert_allclose(big.grad, [3.0, 4.0], rtol=1e-6)
-
-
-def test_a_norm_that_is_not_finite_is_returned_and_scales_nothing() -> None:
-    parameters = make()
-    for bad in (np.nan, np.inf):
-        give_grads(parameters, 0)
-        parameters["bias"].grad[0] = bad
-        kept = parameters["weight"].grad.copy()
-        assert not math.isfinite(clip_by_global_norm(parameters, 1.0))
-        np.testing.assert_array_equal(parameters["weight"].grad, kept)
-
-
-def test_clip_by_value() -> None:
-    parameters = make()
-    give_grads(parameters, 0)
-    want = np.clip(parameters["weight"].grad, -0.3, 0.3)
-    assert np.any(want != parameters["weight"].grad)
-    clip_by_value(parameters, 0.3)
-    np.testing.assert_array_equal(parameters["weight"].grad, want)
-
-
 @every_rule
 def test_state_dict_resumes_exactly(optimizer: Optimizer, rule: Rule) -> None:
     parameters, first = make(), copy.deepcopy(optimizer)
@@ -277,7 +277,8 @@ def test_state_dict_resumes_exactly(optimizer: Optimizer, rule: Rule) -> None:
     state, resumed = first.state_dict(), {n: Parameter(p.data) for n, p in parameters.items()}
     kept = copy.deepcopy(state)
     train(first, parameters, steps=2)
-    second = type(optimizer)(**optimizer.config())
+    second = optimizers.from_config(json.loads(json.dumps(optimizer.description())))
+    assert type(second) is type(optimizer) and second.config() == optimizer.config()
     second.load_state_dict(state)
     assert second.iterations == 3 and second.learning_rate == 0.5
     train(second, resumed, steps=2)
@@ -290,13 +291,14 @@ def test_state_dict_resumes_exactly(optimizer: Optimizer, rule: Rule) -> None:
 
 def test_state_dict_names() -> None:
     parameters = make()
-    adam_, sgd_ = Adam(), SGD()
-    for optimizer in (adam_, sgd_):
+    adam_, adagrad_, sgd_ = Adam(), Adagrad(), SGD()
+    for optimizer in (adam_, adagrad_, sgd_):
         train(optimizer, parameters, steps=1)
     scalars = {"iterations", "learning_rate"}
     assert sgd_.state_dict().keys() == scalars
     slots = {f"{slot}.{name}" for slot in ("momentum", "velocity") for name in parameters}
     assert adam_.state_dict().keys() == scalars | slots
+    assert adagrad_.state_dict().keys() == scalars | {f"accumulator.{name}" for name in parameters}
 
 
 def test_load_state_dict_takes_all_or_nothing() -> None:
@@ -344,7 +346,7 @@ def test_step_checks_before_it_writes() -> None:
     assert optimizer.iterations == 1 and parameters["weight"].version == 1
 
 
-@pytest.mark.parametrize("kind", [SGD, RMSprop, Adam])
+@pytest.mark.parametrize("kind", [SGD, RMSprop, Adam, AdamW, Adagrad])
 def test_hyperparameters_are_checked(kind: type[Optimizer]) -> None:
     for wrong in (0, 0.0, -1e-3, math.nan, math.inf):
         with pytest.raises(ValueError, match="learning_rate: expected a positive finite number"):
@@ -357,6 +359,11 @@ def test_hyperparameters_are_checked(kind: type[Optimizer]) -> None:
     for wrong in ("0.1", None, True, [0.1]):
         with pytest.raises(TypeError, match="learning_rate: "):
             kind(wrong)
+    for wrong in (-0.1, math.nan, math.inf):
+        with pytest.raises(ValueError, match="weight_decay: expected a finite number from 0"):
+            kind(weight_decay=wrong)
+    with pytest.raises(TypeError, match=r"weight_decay: .*got '0\.1'"):
+        kind(weight_decay="0.1")
     with pytest.raises(ValueError, match="clipvalue and global_clipnorm: expected one"):
         kind(clipvalue=1.0, global_clipnorm=1.0)
     with pytest.raises(TypeError, match="clip_norm"):
@@ -377,15 +384,79 @@ def test_further_errors() -> None:
         SGD(momentum="0.9")
     with pytest.raises(TypeError, match="nesterov: "):
         SGD(nesterov=1)
-    for clip in (clip_by_value, clip_by_global_norm):
-        for wrong in (0, -1.0, math.nan):
-            with pytest.raises(ValueError, match="limit: "):
-                clip(make(), wrong)
+    with pytest.raises(TypeError, match=r"weight_decay: .*got None"):
+        AdamW(weight_decay=None)
+    with pytest.raises(ValueError, match=r"initial_accumulator_value: .*from 0, got -0\.1"):
+        Adagrad(initial_accumulator_value=-0.1)
+    with pytest.raises(ValueError, match="epsilon: "):
+        Adagrad(epsilon=0.0)
+
+
+def test_exclude_from_weight_decay() -> None:
+    plain, decayed = make(), make()
+    train(SGD(0.1, 0.9), plain)
+    optimizer = SGD(0.1, 0.9, weight_decay=0.5)
+    optimizer.exclude_from_weight_decay(var_names=["never", "^b.*s$"])
+    train(optimizer, decayed)
+    np.testing.assert_array_equal(decayed["bias"].data, plain["bias"].data)
+    assert np.all(decayed["weight"].data != plain["weight"].data)
+    before = decayed["bias"].data.copy()
+    for p in decayed.values():
+        p.grad = np.zeros(p.shape)
+    no_momentum = SGD(0.1, weight_decay=0.5)
+    no_momentum.exclude_from_weight_decay(var_names=["^weight"])
+    no_momentum.step(decayed)
+    np.testing.assert_allclose(decayed["bias"].data, before * 0.95, rtol=1e-15)
+    no_momentum.exclude_from_weight_decay(var_names=["bias"])  # and not weight any more
+    weight, bias = (decayed[name].data.copy() for name in ("weight", "bias"))
+    no_momentum.step(decayed)
+    np.testing.assert_array_equal(decayed["bias"].data, bias)
+    np.testing.assert_allclose(decayed["weight"].data, weight * 0.95, rtol=1e-15)
+    for wrong, error, message in (
+        ("bias", TypeError, "var_names: expected a list, got 'bias'"),
+        (["bias", 1], TypeError, r"var_names\[1\]: expected a regular expression, got 1"),
+        (["("], ValueError, r"var_names\[0\]: no regular expression: '\('"),
+    ):
+        with pytest.raises(error, match=message):
+            no_momentum.exclude_from_weight_decay(var_names=wrong)
+    assert no_momentum.config()["exclude_from_weight_decay"] == ["bias"]
+
+
+def test_from_config() -> None:
+    optimizer = AdamW(0.1, clipnorm=2.0)
+    optimizer.exclude_from_weight_decay(var_names=["bias", "ln_"])
+    description = json.loads(json.dumps(optimizer.description()))
+    assert description["kind"] == "AdamW"
+    again = optimizers.from_config(description)
+    assert type(again) is AdamW and again.description() == description
+    assert repr(again) == repr(optimizer)
+    assert optimizers.from_config({"kind": "SGD", "config": {}}).config() == SGD().config()
+    config = optimizer.config()
+    for wrong, message in (
+        (None, "optimizer: expected its kind and config, got None"),
+        ({"kind": "Adam"}, "optimizer: expected its kind and config"),
+        ({"kind": "Adam", "config": {}, "more": 1}, "optimizer: expected its kind and config"),
+        ({"kind": "Lion", "config": {}}, "optimizer: expected one of SGD, .*got 'Lion'"),
+        ({"kind": [], "config": {}}, r"optimizer: expected one of SGD, .*got \[\]"),
+        ({"kind": "Adam", "config": []}, r"optimizer: expected a config .*got \[\]"),
+        ({"kind": "SGD", "config": config}, "optimizer: .*unexpected keyword argument"),
+        ({"kind": "Adam", "config": {"speed": 1}}, "optimizer: .*'speed'"),
+        ({"kind": "Adam", "config": {"epsilon": -1}}, "optimizer: epsilon: .*got -1"),
+        ({"kind": "Adam", "config": {"epsilon": "x"}}, "optimizer: epsilon: .*got 'x'"),
+        ({"kind": "Adam", "config": {3: 1}}, "optimizer: .*strings"),
+        (
+            {"kind": "Adam", "config": {"exclude_from_weight_decay": ["["]}},
+            r"optimizer: var_names\[0\]: no regular expression",
+        ),
+    ):
+        with pytest.raises(ValueError, match=message):
+            optimizers.from_config(wrong)
 
 
 def test_get_and_config() -> None:
-    for name, kind in (("sgd", SGD), ("rmsprop", RMSprop), ("adam", Adam), ("Adam", Adam)):
-        assert type(optimizers.get(name)) is kind
+    kinds = {"sgd": SGD, "rmsprop": RMSprop, "adam": Adam, "adamw": AdamW, "adagrad": Adagrad}
+    for name, kind in kinds.items():
+        assert type(optimizers.get(name)) is type(optimizers.get(kind.__name__)) is kind
     mine = Adam(0.1, clipnorm=2.0)
     assert optimizers.get(mine) is mine
     assert mine.config() == {
@@ -395,9 +466,21 @@ def test_get_and_config() -> None:
         "epsilon": 1e-7,
         "clipnorm": 2.0,
     }
+    assert AdamW().config() == {
+        "learning_rate": 0.001,
+        "beta_1": 0.9,
+        "beta_2": 0.999,
+        "epsilon": 1e-7,
+        "weight_decay": 0.004,
+    }
+    assert Adagrad().config() == {
+        "learning_rate": 0.001,
+        "initial_accumulator_value": 0.1,
+        "epsilon": 1e-7,
+    }
     assert repr(SGD()) == "SGD(learning_rate=0.01, momentum=0.0, nesterov=False)"
-    with pytest.raises(ValueError, match=r"optimizer: expected one of sgd, .*got 'adamw'"):
-        optimizers.get("adamw")
+    with pytest.raises(ValueError, match=r"optimizer: expected one of sgd, .*got 'lion'"):
+        optimizers.get("lion")
     for wrong in (None, Adam, 0.1):
         with pytest.raises(TypeError, match="optimizer: "):
             optimizers.get(wrong)

@@ -176,12 +176,12 @@ def test_same_bits(dtype: np.dtype, rng: Any) -> None:
     same_bits(lambda: tuple(_core.squares(arrays)))
 
 
-@pytest.mark.parametrize("rule", [_core.SGD, _core.RMSPROP, _core.ADAM])
+@pytest.mark.parametrize("rule", [_core.SGD, _core.RMSPROP, _core.ADAM, _core.ADAGRAD])
 def test_what_is_not_finite_stays_where_it_is(isa: str, dtype: np.dtype, rule: int) -> None:
     g = np.array([np.nan, np.inf, -np.inf, 1, 0] * 4, dtype)
     for clip in (np.inf, 0.5):
         w, m, v = (np.ones_like(g) for _ in range(3))
-        _core.update(rule, 0.1, 0.9, 0.99, 1e-7, False, clip, [(w, g, 1.0, m, v)])
+        _core.update(rule, 0.1, 0.9, 0.99, 1e-7, False, clip, [(w, g, 1.0, 0.0, m, v)])
         assert np.isnan(w[::5]).all()
         fine = w.reshape(4, 5)[:, 3 if clip == np.inf else 1 :]
         assert np.isfinite(fine).all() and (fine == fine[0]).all()
@@ -191,11 +191,44 @@ def test_a_gradient_counts_as_often_as_its_scale_says(isa: str, dtype: np.dtype)
     w = [np.zeros(n, dtype) for n in COUNTS]
     g = [np.arange(n, dtype=dtype) for n in COUNTS]
     scales = [2.0**-i for i in range(len(COUNTS))]
-    parameters = [(*all_, None, None) for all_ in zip(w, g, scales, strict=True)]
+    parameters = [(*all_, 0.0, None, None) for all_ in zip(w, g, scales, strict=True)]
     _core.update(_core.SGD, 1.0, 0.0, 0.0, 0.0, False, np.inf, parameters)
-    for data, gradient, scale, _, _ in parameters:
+    for data, gradient, scale, *_ in parameters:
         np.testing.assert_array_equal(data, -scale * gradient)
     _core.update(_core.SGD, 1.0, 0.0, 0.0, 0.0, False, np.inf, [])
+
+
+def test_each_parameter_has_its_own_weight_decay(isa: str, dtype: np.dtype, rng: Any) -> None:
+    # So small that 1 - it, in float32, would be off by a third.
+    decays = [3 * 2.0**-26, 0.0, 0.25]
+    for n in COUNTS:
+        w = [rng.uniform(1, 2, n).astype(dtype) for _ in decays]
+        before = [data.astype(np.float64) for data in w]
+        g = np.zeros(n, dtype)
+        parameters = [
+            (data, g, 1.0, decay, None, None) for data, decay in zip(w, decays, strict=True)
+        ]
+        _core.update(_core.SGD, 1.0, 0.0, 0.0, 0.0, False, np.inf, parameters)
+        for data, old, decay in zip(w, before, decays, strict=True):
+            want = (old - decay * old).astype(dtype)  # of float32: exact but for this rounding
+            np.testing.assert_allclose(data, want, rtol=0 if dtype == "float32" else 3e-16)
+
+
+@pytest.mark.parametrize("rule", [_core.SGD, _core.RMSPROP, _core.ADAM, _core.ADAGRAD])
+def test_what_does_not_decay_keeps_its_bits(isa: str, dtype: np.dtype, rule: int) -> None:
+    w = np.array([-0.0, 0.0, np.inf, -np.inf, 1.5] * 5, dtype)
+    before, zeros = w.tobytes(), np.zeros_like(w)
+    _core.update(
+        rule,
+        0.0,
+        0.9,
+        0.99,
+        1e-7,
+        False,
+        np.inf,
+        [(w, zeros, 1.0, 0.0, None if rule == _core.SGD else zeros.copy(), zeros.copy())],
+    )
+    assert w.tobytes() == before
 
 
 def test_the_seam_refuses_what_does_not_fit() -> None:
@@ -242,4 +275,4 @@ def test_the_seam_refuses_what_does_not_fit() -> None:
 
 
 def adam(w: Any, g: Any, m: Any, v: Any) -> None:
-    _core.update(_core.ADAM, 0.1, 0.9, 0.99, 1e-7, False, np.inf, [(w, g, 1.0, m, v)])
+    _core.update(_core.ADAM, 0.1, 0.9, 0.99, 1e-7, False, np.inf, [(w, g, 1.0, 0.0, m, v)])

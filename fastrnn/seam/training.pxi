@@ -120,10 +120,11 @@ cdef enum:
 
 def update(int rule, double learning_rate, double momentum, double decay, double epsilon, bint nesterov,
            double clip, list parameters not None):
-    """One step of an optimizer: see frnn_optimizer in fastrnn.h; `rule` is SGD, RMSPROP or ADAM.
+    """One step of an optimizer: see frnn_optimizer in fastrnn.h; `rule` is SGD, RMSPROP, ADAM or ADAGRAD.
 
-    For each parameter (data, gradient, scale, momentum, velocity), arrays of one axis and one dtype, the
-    last two None where the rule has no such state; the gradient counts `scale` times.
+    For each parameter (data, gradient, scale, weight_decay, momentum, velocity), arrays of one axis and one
+    dtype, the last two None where the rule has no such state. The gradient counts `scale` times; data loses
+    `weight_decay` of itself before the step.
     """
     cdef Py_ssize_t i, count = len(parameters)
     cdef int64_t n
@@ -135,14 +136,15 @@ def update(int rule, double learning_rate, double momentum, double decay, double
         return
     type_num = type_of(parameters[0][0])
     for i in range(count):
-        data, gradient, scale, m, v = parameters[i]
+        data, gradient, scale, weight_decay, m, v = parameters[i]
         n = data.size
         span(&spans[0], data, b"data", type_num, 1, &n, WRITTEN | CONTIGUOUS)
         span(&spans[1], m, b"momentum", type_num, 1, &n, WRITTEN | CONTIGUOUS)
         span(&spans[2], v, b"velocity", type_num, 1, &n, WRITTEN | CONTIGUOUS)
         span(&spans[3], gradient, b"gradient", type_num, 1, &n, CONTIGUOUS)
         apart(spans, PARAMETER_ARRAYS - 1, &spans[3], 1)
-        array[i] = frnn_parameter(n, spans[0].data, spans[3].data, scale, spans[1].data, spans[2].data)
+        array[i] = frnn_parameter(n, spans[0].data, spans[3].data, scale, weight_decay, spans[1].data,
+                                  spans[2].data)
     cdef frnn_optimizer optimizer = frnn_optimizer(
         <frnn_rule>rule, nesterov, learning_rate, momentum, decay, epsilon, clip)
     cdef frnn_dtype dtype = dtype_of(type_num)
@@ -169,7 +171,7 @@ def squares(list gradients not None):
     for i in range(count):
         n = gradients[i].size
         span(&gradient, gradients[i], b"gradient", type_num, 1, &n, CONTIGUOUS)
-        array[i] = frnn_parameter(n, NULL, gradient.data, 1.0, NULL, NULL)
+        array[i] = frnn_parameter(n, NULL, gradient.data, 1.0, 0.0, NULL, NULL)
     check(frnn_squares_workspace(count, array, &size))
     cdef Memory workspace = Memory(size)
     cdef void *room = workspace.data
@@ -182,4 +184,4 @@ def squares(list gradients not None):
     return [sums[i] for i in range(count)]
 
 
-SGD, RMSPROP, ADAM = FRNN_SGD, FRNN_RMSPROP, FRNN_ADAM
+SGD, RMSPROP, ADAM, ADAGRAD = FRNN_SGD, FRNN_RMSPROP, FRNN_ADAM, FRNN_ADAGRAD

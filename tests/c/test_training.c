@@ -311,7 +311,9 @@ static void check_rows(frnn_dtype dtype, int64_t rows, int64_t n) {
 
 static frnn_optimizer optimizer;
 
-// Two parameters: arrays w, g, m, v of the first; the second is the first value of each again, elsewhere.
+static const double decays[2] = {0, 0.125};
+
+// Two parameters: the first value of arrays w, g, m, v, whose weights do not decay, and the others.
 static frnn_status run_update(frnn_dtype dtype, void *const *data, call *call) {
     const int64_t item = (int64_t)frnn_itemsize(dtype);
     const int64_t first[2] = {0, 1}, n[2] = {1, call->n[0] - 1};
@@ -319,7 +321,7 @@ static frnn_status run_update(frnn_dtype dtype, void *const *data, call *call) {
     for (int i = 0; i < 2; i++) {
         void *at[4];
         for (int j = 0; j < 4; j++) at[j] = (char *)data[j] + first[i] * item;
-        parameters[2 * i] = (frnn_parameter){n[i], at[0], at[1], 0.5, at[2], at[3]};
+        parameters[2 * i] = (frnn_parameter){n[i], at[0], at[1], 0.5, decays[i], at[2], at[3]};
     }
     return frnn_update(&optimizer, dtype, 3, parameters, 2);
 }
@@ -346,9 +348,9 @@ static void check_optimizer(frnn_dtype dtype, frnn_rule rule, int nesterov, int6
     for (int64_t i = 0; i < n; i++) c.values[3][i] = fabs(c.values[3][i]);
     everywhere(run_update, &c, dtype);
     for (int64_t i = 0; i < n; i++) {
-        double w = c.values[0][i], m = c.values[2][i], v = c.values[3][i];
+        double w = c.values[0][i] * (1 - decays[i > 0]), m = c.values[2][i], v = c.values[3][i];
         const double g = fmax(-o.clip, fmin(o.clip, c.values[1][i] / 2));
-        if (rule != FRNN_SGD) v = o.decay * v + (1 - o.decay) * g * g;
+        if (rule == FRNN_RMSPROP || rule == FRNN_ADAM) v = o.decay * v + (1 - o.decay) * g * g;
         switch (rule) {
         case FRNN_SGD:
             m = o.momentum * m - o.learning_rate * g;
@@ -361,6 +363,10 @@ static void check_optimizer(frnn_dtype dtype, frnn_rule rule, int nesterov, int6
         case FRNN_ADAM:
             m = o.momentum * m + (1 - o.momentum) * g;
             w -= o.learning_rate * m / (sqrt(v) + o.epsilon);
+            break;
+        case FRNN_ADAGRAD:
+            v += g * g;
+            w -= o.learning_rate * g / sqrt(v + o.epsilon);
             break;
         }
         CLOSE(&c, c.results[0][i], w, 100 * epsilon);
@@ -413,7 +419,7 @@ static void check_statuses(void) {
         EXPECT(FRNN_BAD_ARGUMENT, ENTROPY(2, v, at, losses, &mean, 1));
         EXPECT(FRNN_BAD_ARGUMENT, frnn_add_rows_at(FRNN_F32, 2, 4, v, at, 4, v + 8));
     }
-    const frnn_parameter good = {4, v, v + 8, 1, v + 16, v + 24};
+    const frnn_parameter good = {4, v, v + 8, 1, 0, v + 16, v + 24};
     frnn_parameter p = good;
     frnn_optimizer adam = {FRNN_ADAM, 0, 0.1, 0.9, 0.99, 1e-7, INFINITY};
     EXPECT(FRNN_OK, frnn_update(&adam, FRNN_F32, 1, &good, 1));
@@ -435,7 +441,7 @@ static void check_statuses(void) {
     p = good, p.gradient = NULL;
     EXPECT(FRNN_BAD_ARGUMENT, frnn_update(&adam, FRNN_F32, 1, &p, 1));
     EXPECT(FRNN_BAD_ARGUMENT, frnn_squares(FRNN_F32, 1, &p, losses, 1, v));
-    adam.rule = (frnn_rule)3;
+    adam.rule = (frnn_rule)4;
     EXPECT(FRNN_BAD_ARGUMENT, frnn_update(&adam, FRNN_F32, 1, &good, 1));
     EXPECT(FRNN_BAD_ARGUMENT, frnn_squares_workspace(1, &good, NULL));
     EXPECT(FRNN_BAD_ARGUMENT, frnn_squares(FRNN_F32, 1, &good, NULL, 1, v));
@@ -457,7 +463,7 @@ int main(int argc, char **argv) {
         static const int64_t lengths[] = {1, 17, 33, 8192, MOST};
         for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
             check_squares(dtype, lengths[i]);
-            for (int rule = 0; rule < 3; rule++) check_optimizer(dtype, (frnn_rule)rule, 0, lengths[i]);
+            for (int rule = 0; rule < 4; rule++) check_optimizer(dtype, (frnn_rule)rule, 0, lengths[i]);
             check_optimizer(dtype, FRNN_SGD, 1, lengths[i]);
         }
     }
