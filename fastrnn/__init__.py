@@ -5,6 +5,7 @@ __version__ = "0.1.0"
 from fastrnn import callbacks, data, losses, metrics, optimizers, schedules
 from fastrnn.clipping import clip_by_global_norm, clip_by_value
 from fastrnn.config import get_num_threads, set_num_threads, show_config
+from fastrnn.encoder_decoder import EncoderDecoder
 from fastrnn.history import History
 from fastrnn.layers.cells import GRU, LSTM, RNN
 from fastrnn.layers.dense import Dense
@@ -39,6 +40,7 @@ __all__ = [
     "Dense",
     "Dropout",
     "Embedding",
+    "EncoderDecoder",
     "History",
     "Huber",
     "MeanAbsoluteError",

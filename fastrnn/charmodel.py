@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fastrnn import models, serialization, training
 from fastrnn.data import Ids, Stream, Vocabulary
-from fastrnn.layers.cells import GRU, LSTM, RNN
+from fastrnn.layers.cells import CELLS
 from fastrnn.layers.dense import Dense
 from fastrnn.layers.dropout import Dropout
 from fastrnn.layers.embedding import Embedding
@@ -20,7 +20,6 @@ from fastrnn.losses import SparseCategoricalCrossentropy
 from fastrnn.models import Sequential
 from fastrnn.optimizers import Optimizer
 
-CELLS = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
 LOSS = SparseCategoricalCrossentropy(from_logits=True)  # nats a character
 BITS = 1.0 / math.log(2.0)  # of a nat
 
@@ -68,7 +67,10 @@ class CharModel:
             vocabulary = Vocabulary(content.extra["vocabulary"], oov=oov)
         except (KeyError, TypeError, ValueError):
             raise ValueError(f"{path}: not a character model, it has no vocabulary") from None
-        first, size = model.layers[0], len(vocabulary)
+        size = len(vocabulary)
+        if not isinstance(model, Sequential):
+            raise ValueError(f"{path}: not a character model, but {type(model).__name__}")
+        first = model.layers[0]
         shape = model.output_shape((None, None)) if isinstance(first, Embedding) else ()
         if len(shape) != 3 or shape[-1] != size or getattr(first, "num_embeddings", 0) != size:
             raise ValueError(f"{path}: not a model of its vocabulary's {size} characters")

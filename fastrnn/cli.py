@@ -14,9 +14,10 @@ from typing import Any, NoReturn
 import numpy as np
 
 from fastrnn import demo
-from fastrnn.charmodel import BITS, CELLS, CharModel
+from fastrnn.charmodel import BITS, CharModel
 from fastrnn.config import config
 from fastrnn.data import Ids, Stream, Vocabulary, read_text
+from fastrnn.layers.cells import CELLS
 from fastrnn.optimizers import Adam
 from fastrnn.serialization import check_writable
 from fastrnn.terminal import Progress, count, line

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from fastrnn.encoder_decoder import EncoderDecoder
 from fastrnn.layers.base import Layer
 from fastrnn.layers.cells import GRU, LSTM, RNN
 from fastrnn.layers.dense import Dense
@@ -16,6 +17,7 @@ from fastrnn.layers.dropout import Dropout
 from fastrnn.layers.embedding import Embedding
 from fastrnn.model import Model
 from fastrnn.parameter import Array
+from fastrnn.summary import Row, print_summary
 
 if TYPE_CHECKING:
     from fastrnn.serialization import ModelFile
@@ -167,26 +169,21 @@ class Sequential(Model):
 
     def summary(self) -> None:
         """Print a table of the layers: output shapes (None: any size) and parameters."""
-        rows = [("layer", "output shape", "parameters")]
+        rows: list[Row] = []
         shape = _input_shape(self.layers)
         for place, layer in enumerate(self.layers):
             shape = layer.output_shape(shape)
-            size = sum(parameter.size for parameter in layer.parameters().values())
-            rows.append((f"{place}  {type(layer).__name__}", str(shape), f"{size:,}"))
-        widths = [max(len(row[column]) for row in rows) + 3 for column in range(3)]
-        lines = [f"{a:<{widths[0]}}{b:<{widths[1]}}{c:>{widths[2]}}" for a, b, c in rows]
-        rule = "-" * sum(widths)
-        print("\n".join(["Sequential", rule, lines[0], rule, *lines[1:], rule]))
-        total = sum(parameter.size for parameter in self._parameters.values())
-        second = sum(p.size for name, p in self._parameters.items() if ".bias_hh_" in name)
-        size = sum(parameter.nbytes for parameter in self._parameters.values())
-        print(f"{total:,} parameters, {size:,} bytes")
-        if second:
-            print(f"{total - second:,} without the {second:,} of the second bias vectors")
+            rows.append((str(place), layer, shape))
+        print_summary("Sequential", rows, self._parameters)
 
 
-def load(path: str | os.PathLike[str]) -> Sequential:
-    """The model in a file that `Sequential.save` wrote.
+MODELS: dict[str, type[Sequential | EncoderDecoder]] = {
+    kind.__name__: kind for kind in (Sequential, EncoderDecoder)
+}
+
+
+def load(path: str | os.PathLike[str]) -> Sequential | EncoderDecoder:
+    """The model in a file that `Model.save` wrote.
 
     Raises OSError where the file cannot be read, ValueError with its name and the reason where it
     is truncated, of another kind, of a newer version, or describes an unknown layer.
@@ -196,13 +193,13 @@ def load(path: str | os.PathLike[str]) -> Sequential:
     return build(path, serialization.read(path))
 
 
-def build(path: str | os.PathLike[str], content: ModelFile) -> Sequential:
+def build(path: str | os.PathLike[str], content: ModelFile) -> Sequential | EncoderDecoder:
     """The model that `content`, read from `path`, describes; ValueError as `load`."""
     try:
         kind = content.description.get("kind")
-        if kind != "Sequential":
+        if kind not in MODELS:
             raise ValueError(f"a model of kind {kind!r} is not known")
-        model = Sequential.from_config(content.description)
+        model = MODELS[kind].from_config(content.description)
         weights = content.weights
         for name, parameter in model.parameters().items():
             found = weights.get(name, parameter.data).dtype

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastrnn.charmodel import BITS, CELLS, LOSS, CharModel
+from fastrnn.charmodel import BITS, LOSS, CharModel
 from fastrnn.data import Stream, Vocabulary
-from fastrnn.layers.cells import LSTM
+from fastrnn.encoder_decoder import EncoderDecoder
+from fastrnn.layers.cells import CELLS, LSTM
 from fastrnn.layers.dropout import Dropout
 from fastrnn.layers.embedding import Embedding
 from fastrnn.models import Sequential
@@ -136,3 +137,6 @@ def test_a_model_of_another_purpose_is_refused(tmp_path: Path) -> None:
         other.save(path, extra={"vocabulary": "abc"})
         with pytest.raises(ValueError, match="m: not a model of its vocabulary's 3 characters"):
             CharModel.load(path)
+    EncoderDecoder(3, 3).save(path, extra={"vocabulary": "abc"})
+    with pytest.raises(ValueError, match="m: not a character model, but EncoderDecoder"):
+        CharModel.load(path)

@@ -2,6 +2,7 @@
 
 from fastrnn.data.buckets import bucketed_minibatches
 from fastrnn.data.examples import Examples, minibatches
+from fastrnn.data.pairs import Pairs
 from fastrnn.data.ragged import Ragged
 from fastrnn.data.series import split_in_time, windows
 from fastrnn.data.stream import Stream
@@ -12,6 +13,7 @@ from fastrnn.data.vocabulary import Vocabulary, WordVocabulary
 __all__ = [
     "Examples",
     "Ids",
+    "Pairs",
     "Ragged",
     "Rows",
     "Stream",

@@ -198,3 +198,6 @@ def _activations(gate: str, state: str) -> dict[str, str | None]:
         "gate_activation": None if gate == "sigmoid" else gate,
         "state_activation": None if state == "tanh" else state,
     }
+
+
+CELLS: dict[str, type[RNN | GRU | LSTM]] = {"lstm": LSTM, "gru": GRU, "rnn": RNN}

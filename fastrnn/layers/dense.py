@@ -86,10 +86,10 @@ class Dense(Layer):
         def pullback(dy: Array) -> Array:
             dz = dy if self.activation is None else _ACTIVATIONS[self.activation][1](y, dy)
             dz_rows = as_rows(dz)
-            self.weight.add_grad(_matmul(dz_rows.T, x.reshape(-1, self.in_features)))
+            self.weight.add_grad(matmul(dz_rows.T, x.reshape(-1, self.in_features)))
             if self.bias is not None:
                 self.bias.add_grad(_core.sum_rows(dz_rows))
-            return _matmul(dz_rows, weight).reshape(x.shape)
+            return matmul(dz_rows, weight).reshape(x.shape)
 
         return y, single_use(pullback, y.shape, self.dtype)
 
@@ -100,7 +100,7 @@ class Dense(Layer):
         )
 
     def _forward(self, x: Array, weight: Array) -> Array:
-        y = _matmul(x.reshape(-1, self.in_features), weight.T)
+        y = matmul(x.reshape(-1, self.in_features), weight.T)
         if self.bias is not None:
             _core.add_row(y, self.bias.data)
         if self.activation is not None:
@@ -123,6 +123,6 @@ class Dense(Layer):
         }
 
 
-def _matmul(a: Array, b: Array) -> Array:
+def matmul(a: Array, b: Array) -> Array:
     """(n, k) by (k, m), either possibly transposed, by the provider of products over all steps."""
     return _core.matmul(a, b) if config.gemm() == "native" else np.matmul(a, b)
