@@ -48,6 +48,7 @@ static void make_plan(const frnn_backward_args *args, int threads, plan *plan, f
         .dc_n = args->dc_n,
         .dh0 = args->dh0,
         .dc0 = args->dc0,
+        .flow = args->flow,
         .seed = args->seed,
         .accumulate = args->accumulate,
     };
@@ -70,6 +71,7 @@ static void make_plan(const frnn_backward_args *args, int threads, plan *plan, f
     run->hidden = layer->layer_norm ? frnn_carve(arena, rows, (size_t)run->tape.raw_ld * item) : NULL;
     run->output = layer->proj_size ? frnn_carve(arena, rows, state_bytes) : NULL;
     run->dc_normal = layer->layer_norm && plan->info->has_c ? frnn_carve(arena, rows, state_bytes) : NULL;
+    run->reaching = run->flow ? frnn_carve(arena, 2 * B, state_bytes) : NULL;
     plan->bias_sums = frnn_carve(arena, plan->info->saved * H, item);
     plan->scratch_bytes = frnn_outer_scratch(layer->dtype, rows, I + P + H);
     plan->scratch = frnn_carve(arena, plan->threads, plan->scratch_bytes);
@@ -213,6 +215,8 @@ static void backward_job(void *context, int thread, int threads, frnn_barrier *b
         frnn_variant_gradients(&p->run, p->args->gradients, thread, threads, barrier, scratch);
     const int64_t GH = p->info->gates * layer->hidden_size;
     frnn_zero_padding(schedule, &p->run.dx, (size_t)layer->input_size * item, item, thread, threads);
+    const frnn_view flow = {p->run.flow, schedule->time, 1};
+    frnn_zero_padding(schedule, &flow, sizeof(double), sizeof(double), thread, threads);
     input_gradient(p, schedule->rows * thread / threads, schedule->rows * (thread + 1) / threads,
                    share.scratch);
     weight_gradients(p, GH * thread / threads, GH * (thread + 1) / threads, scratch);

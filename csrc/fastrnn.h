@@ -174,7 +174,8 @@ frnn_status frnn_forward(const frnn_forward_args *args, void *workspace);
 frnn_status frnn_forward_each(const frnn_forward_args *args, void *const *workspaces, int calls);
 
 // Gradients are written, not added to what is there, unless `accumulate` says that those of weights are the sums of
-// all later steps, as calls for those have left them.
+// all later steps, as calls for those have left them. dL/dh_t is all that reaches h_t (P): dy_t, what comes back from
+// step t + 1, and dh_n at a row's last step. `flow` is the sum of its squares, in double whatever the dtype.
 typedef struct {
     const void *pack;              // FRNN_PACK_BACKWARD or FRNN_PACK_BORROWED
     frnn_batch batch;              // as in the forward call
@@ -186,6 +187,7 @@ typedef struct {
     frnn_view dx;                  // (B, T, I), written, zero past a length; data NULL: not wanted
     void *dh0, *dc0;               // (B, P) and (B, H), written, or NULL
     void *gradients[FRNN_WEIGHTS]; // by frnn_weight, written, or NULL
+    double *flow;                  // (B, T), written, or NULL: |dL/dh_t|^2, see above; zero past a length
     const frnn_provider *provider; // NULL: native
     const void *w_ih;              // (G*H, I), read only where a provider is given
     int threads;                   // the most to use, 1 or more

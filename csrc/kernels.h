@@ -83,6 +83,9 @@ typedef struct {
     void *hidden;    // [rows][raw_ld]: the gradients of R h, before its normalisation
     void *output;    // [rows][state_ld]: h's gradient, where it is projected
     void *dc_normal; // [rows][state_ld]: that of c', normalised
+    // Where it is wanted, the sum of squares of all that reaches h at a step, and room for that.
+    double *flow;   // (B, T) or NULL
+    void *reaching; // [2][B][state_ld]: steps take turns
     uint64_t seed;
     int accumulate; // the gradients of weights are added to those of later steps
 } frnn_backward_run;

@@ -88,6 +88,7 @@ cdef extern from "fastrnn.h" nogil:
         void *dh0
         void *dc0
         void *gradients[FRNN_WEIGHTS]
+        double *flow
         const frnn_provider *provider
         const void *w_ih
         int threads

@@ -102,6 +102,7 @@ def by_kernels(
     forward_only: bool = False,
     checkpoint_every: int = 0,
     bfloat16: bool = False,
+    flow: bool = False,
 ) -> dict[str, Any]:
     """Outputs are filled with NaN before, so that what is not written shows."""
     g, config = case.given, case.config
@@ -130,9 +131,12 @@ def by_kernels(
         "dc0": empty(B, H) if config.has_c else None,
         **{"d" + kind: weight for kind, weight in zip(KINDS, weights, strict=True)},
     }
+    if flow:
+        grads["flow"] = np.full((B, T), np.nan)
     _core.backward(
         tape, 0, 1, g["dy"], one_layer(g["dh_n"]), one_layer(g["dc_n"]), (grads["dx"],),
         one_layer(grads["dh0"]), one_layer(grads["dc0"]), (tuple(weights),),
+        (grads["flow"],) if flow else None,
     )  # fmt: skip
     return {**out, **grads}
 
@@ -259,13 +263,13 @@ VECTOR_ISAS = [name for name in PLAIN_ISAS if name != "generic"]
 BITS_SIZES = [(1, 7, 9, 130), (29, 11, 33, 100), (37, 15, 40, 16)]
 
 
-def assert_threads_and_instruction_sets_agree(case: Case) -> None:
+def assert_threads_and_instruction_sets_agree(case: Case, **options: Any) -> None:
     """To the bit; leaves another number of threads."""
     runs = []
     for isa, threads in itertools.product(VECTOR_ISAS, (1, 2, 3)):
         with fr.config.using(isa=isa):
             fr.set_num_threads(threads)
-            runs.append(by_kernels(case))
+            runs.append(by_kernels(case, **options))
     for run in runs[1:]:
         assert_same_bits(run, runs[0])
 

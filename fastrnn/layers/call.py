@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,9 +13,11 @@ from fastrnn.layers.base import check_input
 from fastrnn.parameter import Array, Parameter
 
 if TYPE_CHECKING:
+    from fastrnn.layers.ragged import Mask
     from fastrnn.layers.recurrent import Recurrent
 
 Lengths = NDArray[np.int64]
+OnGradient = Callable[[NDArray[np.float64]], object]
 
 # Up to so many steps of so many rows, packing the weights takes longer than it saves.
 _FEW_STEPS, _FEW_ROWS = 3, 16
@@ -93,6 +96,7 @@ class Pullback:
         self._kept = [(tapes, masks)]  # until the call takes them
         self._output_shape = output_shape
         self._batch = batch
+        self.mask: Mask | None = None  # whose steps these are of all that there are
 
     def __call__(self, doutput: Array | None, dstate: Any = None) -> tuple[Array, Any]:
         layer, directions = self._layer, self._layer.directions
@@ -105,6 +109,11 @@ class Pullback:
         dh_0 = _core.empty(h_shape, double)
         dc_0 = _core.empty(c_shape, double) if layer.has_c else None
         added: list[tuple[Parameter, Array]] = []
+        flow, own_flow = None, None
+        on_gradient = layer.on_gradient
+        if on_gradient is not None:
+            time = tapes[0].sequence_shape()[1 if layer.batch_first else 0]
+            flow = np.empty((h_shape[0], self._batch, time))
         dx = dy
         for k in reversed(range(layer.num_layers)):
             if masks and k < layer.num_layers - 1:
@@ -123,13 +132,17 @@ class Pullback:
                     grads.append(grad)
                     added.append((parameter, grad))
                 gradients.append(tuple(grads))
+            if flow is not None:
+                own_flow = tuple(flow[k * directions : (k + 1) * directions])
             _core.backward(
                 tape, k * directions, h_shape[0], dx, dh_n, dc_n,
-                tuple(parts), dh_0, dc_0, tuple(gradients),
+                tuple(parts), dh_0, dc_0, tuple(gradients), own_flow,
             )  # fmt: skip
             dx = parts[0] if directions == 1 else np.add(parts[0], parts[1], out=parts[0])
         for parameter, grad in added:
             parameter.add_grad(grad)
+        if on_gradient is not None and flow is not None:
+            on_gradient(flow if self.mask is None else self.mask.scatter_flow(flow))
         return dx, dh_0 if dc_0 is None else (dh_0, dc_0)
 
     def check_output(self, doutput: Any) -> Array:

@@ -97,6 +97,10 @@ class Mask:
             to[valid] = row[: valid.sum()]
         return x
 
+    def scatter_flow(self, flow: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Likewise flow (layers, batch, time)."""
+        return np.stack([self.scatter(layer) for layer in flow])
+
     def output(self, gathered: Array) -> Array:
         """The output of all steps, of that of the ragged batch."""
         if not self._repeats:
@@ -143,6 +147,7 @@ def forward_masked(
     if back is None:
         return output, final, None
     way_back = back
+    way_back.mask = steps
 
     def pullback(doutput: Array | None, dstate: Any = None) -> tuple[Array, Any]:
         if sequences and doutput is not None:

@@ -25,7 +25,7 @@ from fastrnn.layers.base import (
     check_size,
     is_bfloat16,
 )
-from fastrnn.layers.call import forward
+from fastrnn.layers.call import OnGradient, forward
 from fastrnn.layers.ragged import forward_masked
 from fastrnn.layers.stream import Stream
 from fastrnn.parameter import Array, Parameter
@@ -74,6 +74,13 @@ class Recurrent(Layer):
     `bias_initializer`, "uniform" or "zeros". Keras's own are "glorot_uniform", "orthogonal" and
     "zeros".
 
+    To see how gradients flow, set the attribute `on_gradient`, None by default, to a callable. Each
+    pullback ends by calling it with one new float64 array (num_layers * D, batch, time), index
+    layer * D + direction as states have it, whatever `batch_first`: of all that reached h_t of a
+    row, dL/dh_t, the sum of squares. That is what the output at t, step t + 1 and, at a row's last
+    step, the final state sent back; at steps that a row has not it is zero. The sums are taken on
+    the way of BPTT, which changes no gradient by a bit. A copy of the layer starts without.
+
     Raises TypeError or ValueError, naming the argument, for what does not fit.
     """
 
@@ -82,6 +89,7 @@ class Recurrent(Layer):
     gates: int
     has_c: ClassVar[bool] = False
     proj_size = 0
+    on_gradient: OnGradient | None = None
     own: ClassVar[tuple[str, ...]] = ()  # the constructor's arguments that others have not
 
     def __init_subclass__(cls) -> None:
@@ -239,9 +247,11 @@ class Recurrent(Layer):
         """Those of `_core.Layer` that the kind of layer has for itself."""
         return {}
 
-    # Packs are a cache, and a counter cannot be copied everywhere: a copy starts without.
+    # Packs are a cache, a counter cannot be copied everywhere, and who watches this layer does not
+    # watch another: a copy starts without.
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_packs": {}, "_training_calls": None, "_layers": None}
+        without = dict.fromkeys(("_training_calls", "_layers", "on_gradient"))
+        return {**self.__dict__, **without, "_packs": {}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

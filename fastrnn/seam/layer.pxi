@@ -3,6 +3,7 @@
 cdef enum:
     DIRECTIONS = 2
     STACK_BYTES = 16 * 1024 # of workspace, for calls that should not allocate
+    WRITTEN_BACK = 2 + FRNN_WEIGHTS # of one direction: dx, the weights' gradients, flow
 
 
 # Weights of a layer by frnn_weight, with PyTorch's names where it has them.
@@ -328,12 +329,13 @@ def forward(tuple packs not None, int64_t first, int64_t layers, x, lengths, bin
 
 
 def backward(Tape tape not None, int64_t first, int64_t layers, dy, dh_n, dc_n, tuple dx not None, dh_0, dc_0,
-             tuple gradients not None):
+             tuple gradients not None, tuple flow=None):
     """BPTT of the forward call that made the tape, which is consumed.
 
     dy (B, T, D*P), dh_n (layers, B, P), dc_n (layers, B, H) are read, None for zeros; the others are written,
     None where not wanted: dx for each direction (B, T, I), dh_0, dc_0, and for each direction the gradients of
-    the weights, as `Pack` has them. Sequences are laid out as x was.
+    the weights, as `Pack` has them. Sequences are laid out as x was. flow, for each direction a float64 array
+    (B, T) or None, gets the sum of squares of the gradient that reaches each h.
     """
     cdef size_t size
     cdef frnn_backward_args args[DIRECTIONS]
@@ -346,17 +348,22 @@ def backward(Tape tape not None, int64_t first, int64_t layers, dy, dh_n, dc_n, 
     cdef frnn_provider provider
     cdef Pack pack = tape.packs[0]
     cdef int d, i, calls = <int>len(tape.packs)
-    cdef Span written[2 + (1 + FRNN_WEIGHTS) * DIRECTIONS]
+    cdef Span written[2 + WRITTEN_BACK * DIRECTIONS]
     cdef Span *mine
     cdef Span read[4]
+    cdef int64_t flow_shape[2]
     if pack.backward_pack is None:
         raise ValueError("the tape's pack was made without backward=True")
     if not 0 <= first <= layers - calls:
         raise ValueError(f"first: expected 0 to {layers - calls}, got {first}")
     if len(dx) != calls or len(gradients) != calls:
         raise ValueError(f"dx, gradients: expected {calls} of each, got {len(dx)} and {len(gradients)}")
+    if flow is not None and len(flow) != calls:
+        raise ValueError(f"flow: expected {calls}, got {len(flow)}")
     cdef int64_t H = pack.layer.hidden_size, I = pack.layer.input_size, P = pack.state_size
     cdef bint step = tape.x.ndim == 2
+    flow_shape[0] = tape.batch.batch
+    flow_shape[1] = tape.batch.time
     read[0] = tape.x_span
     sequence_span(&read[1], dy, b"dy", pack.type_num, &tape.batch, step, tape.batch_first, calls * P, READ)
     state_span(&read[2], dh_n, b"dh_n", pack, &tape.batch, first, calls, layers, P, READ)
@@ -364,10 +371,12 @@ def backward(Tape tape not None, int64_t first, int64_t layers, dy, dh_n, dc_n, 
     state_span(&written[0], dh_0, b"dh_0", pack, &tape.batch, first, calls, layers, P, WRITTEN)
     state_span(&written[1], dc_0, b"dc_0", pack, &tape.batch, first, calls, layers, H, WRITTEN)
     for d in range(calls):
-        mine = &written[2 + (1 + FRNN_WEIGHTS) * d]
+        mine = &written[2 + WRITTEN_BACK * d]
         sequence_span(&mine[0], dx[d], b"dx", pack.type_num, &tape.batch, step, tape.batch_first, I, WRITTEN)
         weight_spans(&mine[1], &pack.layer, gradients[d], pack.type_num, WRITTEN | CONTIGUOUS)
-    apart(written, 2 + (1 + FRNN_WEIGHTS) * calls, read, 4)
+        span(&mine[1 + FRNN_WEIGHTS], None if flow is None else flow[d], b"flow", cnp.NPY_FLOAT64, 2, flow_shape,
+             WRITTEN | CONTIGUOUS)
+    apart(written, 2 + WRITTEN_BACK * calls, read, 4)
     with cython.critical_section(tape):
         memories = tape.memories
         tape.memories = None
@@ -379,7 +388,7 @@ def backward(Tape tape not None, int64_t first, int64_t layers, dy, dh_n, dc_n, 
         provider.context = <void *>failure
     for d in range(calls):
         pack = tape.packs[d]
-        mine = &written[2 + (1 + FRNN_WEIGHTS) * d]
+        mine = &written[2 + WRITTEN_BACK * d]
         memory = memories[d]
         args[d].pack = pack.backward_pack.data
         args[d].batch = tape.batch
@@ -394,6 +403,7 @@ def backward(Tape tape not None, int64_t first, int64_t layers, dy, dh_n, dc_n, 
         args[d].dc0 = at(&written[1], d * tape.batch.batch * H * pack.item)
         for i in range(FRNN_WEIGHTS):
             args[d].gradients[i] = mine[1 + i].data
+        args[d].flow = <double *>mine[1 + FRNN_WEIGHTS].data
         args[d].seed = tape.seed + <uint64_t>d
         args[d].accumulate = False
         args[d].checkpoint_every = tape.checkpoint_every

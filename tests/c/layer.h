@@ -134,7 +134,8 @@ static inline void run_layer(problem *p, const options *o) {
         int64_t n[3];
         shape_of(p, which, n);
         const int strided = which == X || which == Y || which == DX || which == DY;
-        arrays[which] = array_new(o->dtype, n, strided ? o->layout : BATCH_FIRST);
+        const frnn_dtype dtype = which == FLOW ? FRNN_F64 : o->dtype;
+        arrays[which] = array_new(dtype, n, strided ? o->layout : BATCH_FIRST);
         if (which < OUTPUTS) array_put(&arrays[which], p->of[which]);
     }
     gemm_context context = {0};
@@ -182,6 +183,7 @@ static inline void run_layer(problem *p, const options *o) {
             .dx = array_view(&arrays[DX]),
             .dh0 = arrays[DH0].data,
             .dc0 = arrays[DC0].data,
+            .flow = (double *)(void *)arrays[FLOW].data,
             .provider = o->provider ? &provider : NULL,
             .w_ih = o->provider ? arrays[W_IH].data : NULL,
             .threads = o->threads,

@@ -14,12 +14,13 @@ enum {
     X, H0, C0, W_IH, W_HH, B_IH, B_HH, W_HR, W_CH, LN_IH, LN_HH, LN_C, DY, DH_N, DC_N,
     // Out.
     Y, H_N, C_N, DX, DH0, DC0, DW_IH, DW_HH, DB_IH, DB_HH, DW_HR, DW_CH, DLN_IH, DLN_HH, DLN_C,
+    FLOW,
     ALL
 };
 static const char *const names[ALL] = {
     "x", "h0", "c0", "w_ih", "w_hh", "b_ih", "b_hh", "w_hr", "w_ch", "ln_ih", "ln_hh", "ln_c", "dy", "dh_n", "dc_n",
     "y", "h_n", "c_n", "dx", "dh0", "dc0", "dw_ih", "dw_hh", "db_ih", "db_hh", "dw_hr", "dw_ch", "dln_ih", "dln_hh",
-    "dln_c",
+    "dln_c", "flow",
 };
 // clang-format on
 #define OUTPUTS Y
@@ -54,7 +55,8 @@ static inline int64_t shape_of(const problem *p, int which, int64_t n[3]) {
     if (which == Y || which == DY) n[1] = p->T;
     if (which == X || which == DX) n[1] = p->T, n[2] = p->I;
     if (is_c(which) && !has_c(p->layer.cell)) n[0] = 0;
-    if (is_weight(which) || which >= DW_IH) {
+    if (which == FLOW) n[1] = p->T, n[2] = 1;
+    if (is_weight(which) || (which >= DW_IH && which < FLOW)) {
         const int weight = which - (is_weight(which) ? W_IH : DW_IH);
         int64_t shape[2];
         const int axes = frnn_weight_shape(&p->layer, (frnn_weight)weight, shape);
@@ -375,6 +377,7 @@ static inline void step_backward(const row_data *row, int64_t step, double *dh, 
     // h', its projection, c'.
     for (int64_t k = 0; k < P; k++) {
         if (of[DY]) dh[k] += of[DY][t * P + k];
+        of[FLOW][t] += dh[k] * dh[k];
         stayed_h[k] = dh[k] * stays(row, ZONEOUT_H, step, k);
         dh[k] -= stayed_h[k];
         if (!of[W_HR]) dout[k] = dh[k];
