@@ -188,8 +188,8 @@ typedef struct frnn_kernels {
     void (*map[FRNN_FUNCTIONS][2])(int64_t n, const void *x, void *y); // by function, dtype
     // y (rows, n) = weight * softmax(x), where y is wanted, with weights (rows) each row's own; with targets
     // less the weight at each row's own, whose -log softmax(x) goes to losses
-    void (*softmax[2])(int64_t rows, int64_t n, const void *x, void *y, double weight, const double *weights, const int64_t *targets,
-                       double *losses);
+    void (*softmax[2])(int64_t rows, int64_t n, const void *x, void *y, double weight, const double *weights,
+                       const int64_t *targets, double *losses);
     // minus the log-probability of a sequence's labels, NaN if a logit is, and the gradient, if that is finite
     double (*ctc)(const frnn_ctc_run *);
     void (*add_row[2])(int64_t rows, int64_t n, const void *row, void *x); // to every row of x

@@ -37,7 +37,8 @@ static void softmax_job(void *context, int thread, int threads, frnn_barrier *ba
     const int64_t begin = s->rows * thread / threads, end = s->rows * (thread + 1) / threads;
     s->kernels->softmax[s->dtype](end - begin, s->n, row_of(s->x, s->dtype, s->n, begin),
                                   s->y ? (void *)row_of(s->y, s->dtype, s->n, begin) : NULL, s->weight,
-                                  s->weights ? s->weights + begin : NULL, s->targets ? s->targets + begin : NULL,
+                                  s->weights ? s->weights + begin : NULL,
+                                  s->targets ? s->targets + begin : NULL,
                                   s->losses ? s->losses + begin : NULL);
 }
 
