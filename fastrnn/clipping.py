@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastrnn import _core
-from fastrnn.hyperparameters import positive
+from fastrnn.checks import check_positive
 from fastrnn.parameter import Array, Parameter
 
 
@@ -18,7 +18,7 @@ def clip_by_global_norm(parameters: Mapping[str, Parameter], limit: float) -> fl
 
     Returns the norm before. If that is not finite nothing is scaled, for the caller to decide.
     """
-    limit = positive(limit, "limit")
+    limit = check_positive(limit, "limit")
     grads = gradients(parameters)
     norm = norm_of(grads)
     scale = scale_to(limit, norm)
@@ -30,7 +30,7 @@ def clip_by_global_norm(parameters: Mapping[str, Parameter], limit: float) -> fl
 
 def clip_by_value(parameters: Mapping[str, Parameter], limit: float) -> None:
     """Limit every value of every gradient, in place, to [-limit, limit]."""
-    limit = positive(limit, "limit")
+    limit = check_positive(limit, "limit")
     for grad in gradients(parameters).values():
         np.clip(grad, -limit, limit, out=grad)
 

@@ -9,12 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from fastrnn import decoding
-from fastrnn.data import Examples, Ids, Pairs, Ragged, bucketed_minibatches
-from fastrnn.data.pairs import id_sequences
-from fastrnn.history import History
-from fastrnn.layers.attention import DotAttention
-from fastrnn.layers.base import (
-    Layer,
+from fastrnn.checks import (
     check_choice,
     check_dtype,
     check_entries,
@@ -24,6 +19,11 @@ from fastrnn.layers.base import (
     check_size,
     is_bfloat16,
 )
+from fastrnn.data import Examples, Ids, Pairs, Ragged, bucketed_minibatches
+from fastrnn.data.pairs import id_sequences
+from fastrnn.history import History
+from fastrnn.layers.attention import DotAttention
+from fastrnn.layers.base import Layer
 from fastrnn.layers.cells import CELLS
 from fastrnn.layers.dense import Dense
 from fastrnn.layers.dropout import Dropout

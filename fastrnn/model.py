@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastrnn import losses, optimizers, training
+from fastrnn.checks import check_flag, check_size
 from fastrnn.data import Examples, Ragged
 from fastrnn.fit import Batches, Callback, IteratedBatches, RowBatches, Run, fit
 from fastrnn.history import History
-from fastrnn.layers.base import Layer, check_flag, check_size
+from fastrnn.layers.base import Layer
 from fastrnn.metrics import Function, Metric
 from fastrnn.metrics import get as get_metric
 from fastrnn.parameter import Array
@@ -114,8 +115,6 @@ class Model(Layer):
         """
         objective, optimizer = self._compiled()
         size = check_size(batch_size, "batch_size")
-        if not isinstance(shuffle, bool):
-            raise TypeError(f"shuffle: expected True or False, got {shuffle!r}")
         batches = self._batches(x, y, lengths, sample_weight, size, bucket, steps_per_epoch)
         validation: Batches | None = None
         if not 0.0 <= validation_split < 1.0:
@@ -131,7 +130,9 @@ class Model(Layer):
             objective,
             optimizer,
             check_size(epochs, "epochs"),
-            rng=np.random.Generator(np.random.PCG64(seed)) if shuffle else None,
+            rng=np.random.Generator(np.random.PCG64(seed))
+            if check_flag(shuffle, "shuffle")
+            else None,
             tbptt=None if tbptt is None else check_size(tbptt, "tbptt"),
             callbacks=tuple(callbacks),
         )

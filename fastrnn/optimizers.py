@@ -11,16 +11,15 @@ from typing import Any, ClassVar, NamedTuple, TypedDict, Unpack
 import numpy as np
 
 from fastrnn import _core, schedules
-from fastrnn.clipping import by_dtype, flat, gradients, norm_of, scale_to
-from fastrnn.hyperparameters import (
-    Described,
-    flag,
-    fraction,
-    from_zero,
-    listed,
-    positive,
-    rebuild,
+from fastrnn.checks import (
+    check_flag,
+    check_from_zero,
+    check_list,
+    check_positive,
+    check_probability,
 )
+from fastrnn.clipping import by_dtype, flat, gradients, norm_of, scale_to
+from fastrnn.described import Described, rebuild
 from fastrnn.parameter import Array, Parameter, writing_all
 from fastrnn.schedules import Schedule
 
@@ -77,12 +76,12 @@ class Optimizer(Described):
     ) -> None:
         self._learning_rate = schedules.check_rate(learning_rate, "learning_rate")
         self.weight_decay = (
-            None if weight_decay is None else from_zero(weight_decay, "weight_decay")
+            None if weight_decay is None else check_from_zero(weight_decay, "weight_decay")
         )
         self._not_decayed: tuple[str, ...] = ()
         self._excluded: dict[str, bool] = {}  # by parameter, as far as has been asked
         clip = {"clipvalue": clipvalue, "clipnorm": clipnorm, "global_clipnorm": global_clipnorm}
-        self._clip = {k: positive(v, k) for k, v in clip.items() if v is not None}
+        self._clip = {k: check_positive(v, k) for k, v in clip.items() if v is not None}
         if len(self._clip) > 1:
             raise ValueError(f"{' and '.join(self._clip)}: expected one of them at most")
         self.iterations = 0
@@ -96,7 +95,7 @@ class Optimizer(Described):
         Setting a number where there is a schedule is a TypeError.
         """
         if isinstance(self._learning_rate, Schedule):
-            return from_zero(self._learning_rate(self.iterations), "learning_rate")
+            return check_from_zero(self._learning_rate(self.iterations), "learning_rate")
         return self._learning_rate
 
     @learning_rate.setter
@@ -114,7 +113,7 @@ class Optimizer(Described):
         ``var_names=["bias"]`` excludes all biases. A call forgets the names of the one before.
         Raises TypeError for anything but a list of strings, ValueError for a wrong expression.
         """
-        self._not_decayed = listed(var_names, "var_names", _expression)
+        self._not_decayed = check_list(var_names, "var_names", _expression)
         self._excluded = {}
 
     def _excludes(self, name: str) -> bool:
@@ -221,7 +220,7 @@ class Optimizer(Described):
             raise ValueError(f"iterations: expected an integer from 0, got {iterations}")
         rate = self._learning_rate
         if not scheduled:
-            rate = positive(np.asarray(state["learning_rate"])[()], "learning_rate")
+            rate = check_positive(np.asarray(state["learning_rate"])[()], "learning_rate")
         found: dict[str, dict[str, Array]] = {}
         for name, keys in arrays.items():
             found[name] = {
@@ -248,8 +247,8 @@ class SGD(Optimizer):
         **options: Unpack[Options],
     ) -> None:
         super().__init__(learning_rate, **options)
-        self.momentum = fraction(momentum, "momentum")
-        self.nesterov = flag(nesterov, "nesterov")
+        self.momentum = check_probability(momentum, "momentum")
+        self.nesterov = check_flag(nesterov, "nesterov")
         if self.momentum:
             self._slots = ("momentum",)
 
@@ -272,9 +271,9 @@ class RMSprop(Optimizer):
         **options: Unpack[Options],
     ) -> None:
         super().__init__(learning_rate, **options)
-        self.rho = fraction(rho, "rho")
-        self.momentum = fraction(momentum, "momentum")
-        self.epsilon = positive(epsilon, "epsilon")
+        self.rho = check_probability(rho, "rho")
+        self.momentum = check_probability(momentum, "momentum")
+        self.epsilon = check_positive(epsilon, "epsilon")
         self._slots = ("velocity", "momentum") if self.momentum else ("velocity",)
 
     def _rule(self, rate: float) -> Rule:
@@ -299,9 +298,9 @@ class Adam(Optimizer):
         **options: Unpack[Options],
     ) -> None:
         super().__init__(learning_rate, **options)
-        self.beta_1 = fraction(beta_1, "beta_1")
-        self.beta_2 = fraction(beta_2, "beta_2")
-        self.epsilon = positive(epsilon, "epsilon")
+        self.beta_1 = check_probability(beta_1, "beta_1")
+        self.beta_2 = check_probability(beta_2, "beta_2")
+        self.epsilon = check_positive(epsilon, "epsilon")
         self._slots = ("momentum", "velocity")
 
     def _rule(self, rate: float) -> Rule:
@@ -324,7 +323,7 @@ class AdamW(Adam):
         epsilon: float = 1e-7,
         **clip: Unpack[Clip],
     ) -> None:
-        decay = from_zero(weight_decay, "weight_decay")
+        decay = check_from_zero(weight_decay, "weight_decay")
         super().__init__(learning_rate, beta_1, beta_2, epsilon, weight_decay=decay, **clip)
 
 
@@ -343,10 +342,10 @@ class Adagrad(Optimizer):
         **options: Unpack[Options],
     ) -> None:
         super().__init__(learning_rate, **options)
-        self.initial_accumulator_value = from_zero(
+        self.initial_accumulator_value = check_from_zero(
             initial_accumulator_value, "initial_accumulator_value"
         )
-        self.epsilon = positive(epsilon, "epsilon")
+        self.epsilon = check_positive(epsilon, "epsilon")
         self._slots = ("accumulator",)
         self._start = self.initial_accumulator_value
 

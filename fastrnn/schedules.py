@@ -11,16 +11,15 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
-from fastrnn.hyperparameters import (
-    Described,
-    flag,
-    from_zero,
-    listed,
-    number,
-    positive,
-    rebuild,
-    whole,
+from fastrnn.checks import (
+    check_flag,
+    check_from_zero,
+    check_list,
+    check_number,
+    check_positive,
+    check_whole,
 )
+from fastrnn.described import Described, rebuild
 
 
 class Schedule(Described):
@@ -50,10 +49,10 @@ class ExponentialDecay(Schedule):
         decay_rate: float,
         staircase: bool = False,
     ) -> None:
-        self.initial_learning_rate = from_zero(initial_learning_rate, "initial_learning_rate")
-        self.decay_steps = whole(decay_steps, "decay_steps", 1)
-        self.decay_rate = positive(decay_rate, "decay_rate")
-        self.staircase = flag(staircase, "staircase")
+        self.initial_learning_rate = check_from_zero(initial_learning_rate, "initial_learning_rate")
+        self.decay_steps = check_whole(decay_steps, "decay_steps", 1)
+        self.decay_rate = check_positive(decay_rate, "decay_rate")
+        self.staircase = check_flag(staircase, "staircase")
 
     def __call__(self, step: int) -> float:
         steps = self.decay_steps
@@ -71,8 +70,10 @@ class PiecewiseConstantDecay(Schedule):
     _arguments = ("boundaries", "values")
 
     def __init__(self, boundaries: Sequence[int], values: Sequence[float]) -> None:
-        self.boundaries = listed(boundaries, "boundaries", lambda b, name: whole(b, name, 0))
-        self.values = listed(values, "values", from_zero)
+        self.boundaries = check_list(
+            boundaries, "boundaries", lambda b, name: check_whole(b, name, 0)
+        )
+        self.values = check_list(values, "values", check_from_zero)
         if len(self.values) != len(self.boundaries) + 1:
             raise ValueError(
                 f"values: expected {len(self.boundaries) + 1} for {len(self.boundaries)} "
@@ -104,13 +105,13 @@ class CosineDecay(Schedule):
         warmup_target: float | None = None,
         warmup_steps: int = 0,
     ) -> None:
-        self.initial_learning_rate = from_zero(initial_learning_rate, "initial_learning_rate")
-        self.decay_steps = whole(decay_steps, "decay_steps", 1)
-        self.alpha = from_zero(alpha, "alpha")
+        self.initial_learning_rate = check_from_zero(initial_learning_rate, "initial_learning_rate")
+        self.decay_steps = check_whole(decay_steps, "decay_steps", 1)
+        self.alpha = check_from_zero(alpha, "alpha")
         self.warmup_target = (
-            None if warmup_target is None else from_zero(warmup_target, "warmup_target")
+            None if warmup_target is None else check_from_zero(warmup_target, "warmup_target")
         )
-        self.warmup_steps = whole(warmup_steps, "warmup_steps", 0)
+        self.warmup_steps = check_whole(warmup_steps, "warmup_steps", 0)
 
     def __call__(self, step: int) -> float:
         top = self.initial_learning_rate
@@ -134,7 +135,7 @@ class LinearWarmup(Schedule):
 
     def __init__(self, schedule_or_rate: Schedule | float, warmup_steps: int) -> None:
         self.schedule_or_rate = check_rate(schedule_or_rate, "schedule_or_rate")
-        self.warmup_steps = whole(warmup_steps, "warmup_steps", 0)
+        self.warmup_steps = check_whole(warmup_steps, "warmup_steps", 0)
 
     def __call__(self, step: int) -> float:
         then, steps = self.schedule_or_rate, self.warmup_steps
@@ -157,4 +158,6 @@ def check_rate(value: Any, name: str) -> float | Schedule:
     """`value`, a positive finite number or a schedule, or an error that names it."""
     if isinstance(value, Schedule):
         return value
-    return number(value, name, "a positive finite number or a schedule", lambda x: 0 < x < math.inf)
+    return check_number(
+        value, name, "a positive finite number or a schedule", lambda x: 0 < x < math.inf
+    )

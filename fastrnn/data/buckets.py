@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastrnn.layers.base import check_size
+from fastrnn.checks import check_size
 
 
 def bucketed_minibatches(

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike, NDArray
 
-from fastrnn.layers.base import check_size
+from fastrnn.checks import check_size
 
 
 def windows(

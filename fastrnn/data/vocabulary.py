@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastrnn.layers.base import check_size
+from fastrnn.checks import check_size
 
 REPLACEMENT = "\ufffd"  # what an out-of-vocabulary character becomes
 # What stands for no word: Keras's TextVectorization has the same two, with the same ids.

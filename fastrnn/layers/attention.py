@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from fastrnn.layers.base import Layer, check_dtype, check_size, single_use
+from fastrnn.checks import check_dtype, check_size
+from fastrnn.layers.base import Layer, single_use
 from fastrnn.layers.dense import Dense, matmul
 from fastrnn.losses import softmax
 from fastrnn.parameter import Array

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
-import operator
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import DTypeLike
 
+from fastrnn.checks import is_bfloat16
 from fastrnn.parameter import Array, Parameter
 
 Pullback = Callable[[Array], Array | None]
@@ -119,96 +118,6 @@ def load_parameters(parameters: Mapping[str, Parameter], state: Mapping[str, Any
         parameters[name].assign(value, name)
 
 
-def check_size(value: Any, name: str) -> int:
-    """`value` as a positive int below 2**31, or an error that names it."""
-    try:
-        size = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name}: expected a positive integer, got {value!r}") from None
-    if isinstance(value, bool) or not 1 <= size < 2**31:
-        raise ValueError(f"{name}: expected an integer from 1 to 2147483647, got {value!r}")
-    return size
-
-
-# Entries of one array of parameters or state: more is taken for a mistake, not for a wish.
-MAX_ENTRIES = 2**30
-
-
-def check_entries(name: str, shape: tuple[int, ...]) -> None:
-    """Refuses a `shape` of more than MAX_ENTRIES, naming the argument that makes it so large."""
-    if math.prod(shape) > MAX_ENTRIES:
-        raise ValueError(
-            f"{name}: expected arrays of at most {MAX_ENTRIES:,} entries, got one of {shape}"
-        )
-
-
-def check_probability(value: Any, name: str) -> float:
-    """`value` as a float in [0, 1), or an error that names it."""
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
-        raise TypeError(f"{name}: expected a number in [0, 1), got {value!r}")
-    if not 0.0 <= value < 1.0:
-        raise ValueError(f"{name}: expected a number in [0, 1), got {value!r}")
-    return float(value)
-
-
-def check_positive(value: Any, name: str) -> float:
-    """`value` as a finite float above 0, or an error that names it."""
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
-        raise TypeError(f"{name}: expected a positive number, got {value!r}")
-    if not 0.0 < value < math.inf:
-        raise ValueError(f"{name}: expected a positive number, got {value!r}")
-    return float(value)
-
-
-def check_flag(value: Any, name: str) -> bool:
-    """`value`, which must be True or False, or an error that names it."""
-    if not isinstance(value, bool):
-        raise TypeError(f"{name}: expected True or False, got {value!r}")
-    return value
-
-
-def check_choice(value: Any, choices: Sequence[str], name: str) -> str:
-    """`value`, which must be one of `choices`, or an error that names it."""
-    if not isinstance(value, str) or value not in choices:
-        raise ValueError(f"{name}: expected one of {', '.join(choices)}, got {value!r}")
-    return value
-
-
-def is_bfloat16(dtype: DTypeLike) -> bool:
-    """Whether it is "bfloat16", which is no dtype of NumPy's."""
-    return isinstance(dtype, str) and dtype == "bfloat16"
-
-
-def check_dtype(dtype: DTypeLike) -> np.dtype:
-    """float32 or float64, or an error that names it."""
-    try:
-        found = np.dtype(dtype)
-    except TypeError:
-        raise TypeError(f"dtype: expected float32 or float64, got {dtype!r}") from None
-    if found not in (np.float32, np.float64):
-        raise ValueError(f"dtype: expected float32 or float64, got {found}")
-    return found
-
-
-def check_input(x: Any, shape: tuple[int | None, ...], dtype: np.dtype, axes: str) -> Array:
-    """`x` as an array of `dtype` whose sizes are `shape` (None: any from 1), or an error.
-
-    `axes` is how the error names the wanted shape, for example ``(batch, time, 64)``.
-    """
-    array = np.asarray(x)
-    if array.dtype != dtype:
-        raise TypeError(
-            f"x: expected {dtype}, got {array.dtype}; convert with x.astype({dtype.name!r})"
-        )
-    fits = array.ndim == len(shape) and all(
-        got >= 1 if want is None else got == want
-        for got, want in zip(array.shape, shape, strict=True)
-    )
-    if not fits:
-        raise ValueError(f"x: expected {axes}, got {array.shape}")
-    return array
-
-
 def single_use(
     pullback: Callable[[Array], Any], shape: tuple[int, ...], dtype: np.dtype
 ) -> Callable[[Array], Any]:
@@ -234,16 +143,3 @@ def single_use(
         return once(array)
 
     return checked
-
-
-def check_seed(seed: Any) -> int | None:
-    """`seed` as None or an int from 0, or an error that names it."""
-    if seed is None:
-        return None
-    try:
-        number = operator.index(seed)
-    except TypeError:
-        raise TypeError(f"seed: expected None or an integer from 0, got {seed!r}") from None
-    if isinstance(seed, bool) or number < 0:
-        raise ValueError(f"seed: expected None or an integer from 0, got {seed!r}")
-    return number

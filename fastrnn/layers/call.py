@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastrnn import _core
-from fastrnn.layers.base import check_input
+from fastrnn.checks import check_input
 from fastrnn.parameter import Array, Parameter
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from fastrnn.layers.base import check_choice, check_flag, check_probability, check_size
+from fastrnn.checks import check_choice, check_flag, check_probability, check_size
 from fastrnn.layers.recurrent import Recurrent
 
 ACTIVATIONS = ("sigmoid", "tanh", "relu", "hard_sigmoid", "identity")

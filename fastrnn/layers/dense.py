@@ -9,17 +9,16 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from fastrnn import _core, config
-from fastrnn.initializers import glorot_uniform
-from fastrnn.layers.base import (
-    Layer,
+from fastrnn.checks import (
     check_dtype,
     check_entries,
     check_flag,
     check_input,
     check_seed,
     check_size,
-    single_use,
 )
+from fastrnn.initializers import glorot_uniform
+from fastrnn.layers.base import Layer, single_use
 from fastrnn.losses import softmax
 from fastrnn.parameter import Array, Parameter, as_rows
 

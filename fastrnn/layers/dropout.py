@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn.layers.base import Layer, check_probability, check_seed, single_use
+from fastrnn.checks import check_probability, check_seed
+from fastrnn.layers.base import Layer, single_use
 from fastrnn.parameter import Array
 
 

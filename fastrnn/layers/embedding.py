@@ -9,15 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from fastrnn import _core
+from fastrnn.checks import check_dtype, check_entries, check_seed, check_size
 from fastrnn.initializers import uniform
-from fastrnn.layers.base import (
-    Layer,
-    check_dtype,
-    check_entries,
-    check_seed,
-    check_size,
-    single_use,
-)
+from fastrnn.layers.base import Layer, single_use
 from fastrnn.parameter import Array, Parameter, as_rows
 
 

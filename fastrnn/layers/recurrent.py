@@ -11,9 +11,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from fastrnn import _core, config, initializers
 from fastrnn.bfloat16 import Bfloat16Parameter
-from fastrnn.layers.base import (
-    CallCounter,
-    Layer,
+from fastrnn.checks import (
     check_choice,
     check_dtype,
     check_entries,
@@ -25,6 +23,7 @@ from fastrnn.layers.base import (
     check_size,
     is_bfloat16,
 )
+from fastrnn.layers.base import CallCounter, Layer
 from fastrnn.layers.call import OnGradient, forward
 from fastrnn.layers.ragged import forward_masked
 from fastrnn.layers.stream import Stream

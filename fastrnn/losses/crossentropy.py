@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastrnn import _core
+from fastrnn.checks import check_flag
 from fastrnn.losses.base import Factors, Loss, each, quiet, total
 from fastrnn.losses.checks import check_class_numbers, check_unit, shape_labels
 from fastrnn.parameter import Array
@@ -21,9 +22,7 @@ class Crossentropy(Loss):
     """Base of the cross-entropies."""
 
     def __init__(self, from_logits: bool = False) -> None:
-        if not isinstance(from_logits, bool | np.bool_):
-            raise TypeError(f"from_logits: expected True or False, got {from_logits!r}")
-        self.from_logits = bool(from_logits)
+        self.from_logits = check_flag(from_logits, "from_logits")
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(from_logits={self.from_logits})"

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastrnn import _core
+from fastrnn.checks import check_flag
 from fastrnn.losses.base import Loss
 from fastrnn.losses.checks import check_class_numbers, check_mask, check_weights
 from fastrnn.parameter import Array
@@ -28,9 +29,7 @@ class CTC(Loss):
     over_classes = True
 
     def __init__(self, zero_infinity: bool = False) -> None:
-        if not isinstance(zero_infinity, bool):
-            raise TypeError(f"zero_infinity: expected True or False, got {zero_infinity!r}")
-        self.zero_infinity = zero_infinity
+        self.zero_infinity = check_flag(zero_infinity, "zero_infinity")
 
     def _evaluate(
         self,

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
+from fastrnn.checks import check_positive
 from fastrnn.losses.base import Factors, Loss, each, quiet, total
 from fastrnn.parameter import Array
 
@@ -53,11 +52,7 @@ class Huber(Loss):
     name = "huber"
 
     def __init__(self, delta: float = 1.0) -> None:
-        if isinstance(delta, bool) or not isinstance(delta, int | float | np.number):
-            raise TypeError(f"delta: expected a positive number, got {delta!r}")
-        if not 0 < delta < math.inf:
-            raise ValueError(f"delta: expected a positive number, got {delta!r}")
-        self.delta = float(delta)
+        self.delta = check_positive(delta, "delta")
 
     @quiet()
     def _forward(

@@ -1,13 +1,9 @@
-"""Checks of hyperparameters, and what has them as a description that JSON can hold."""
+"""What its constructor's arguments describe, as JSON can hold them."""
 
 from __future__ import annotations
 
-import math
-import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, TypeVar
-
-import numpy as np
 
 T = TypeVar("T")
 
@@ -65,47 +61,3 @@ def rebuild(
         return kinds[kind](**arguments)
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{name}: {error}") from None
-
-
-def number(value: Any, name: str, wanted: str, fits: Callable[[float], bool]) -> float:
-    """`value` as a float that `fits`, or an error that names it and says what was `wanted`."""
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
-        raise TypeError(f"{name}: expected {wanted}, got {value!r}")
-    if not fits(float(value)):
-        raise ValueError(f"{name}: expected {wanted}, got {value!r}")
-    return float(value)
-
-
-def positive(value: Any, name: str) -> float:
-    return number(value, name, "a positive finite number", lambda x: 0 < x < math.inf)
-
-
-def from_zero(value: Any, name: str) -> float:
-    return number(value, name, "a finite number from 0", lambda x: 0 <= x < math.inf)
-
-
-def fraction(value: Any, name: str) -> float:
-    return number(value, name, "a number in [0, 1)", lambda x: 0 <= x < 1)
-
-
-def flag(value: Any, name: str) -> bool:
-    if not isinstance(value, bool):
-        raise TypeError(f"{name}: expected True or False, got {value!r}")
-    return value
-
-
-def whole(value: Any, name: str, least: int) -> int:
-    try:
-        found = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name}: expected an integer from {least}, got {value!r}") from None
-    if isinstance(value, bool) or found < least:
-        raise ValueError(f"{name}: expected an integer from {least}, got {value!r}")
-    return found
-
-
-def listed(values: Any, name: str, check: Callable[[Any, str], T]) -> tuple[T, ...]:
-    """The entries of a list, each of which passes `check`."""
-    if isinstance(values, str) or not isinstance(values, Sequence | np.ndarray):
-        raise TypeError(f"{name}: expected a list, got {values!r}")
-    return tuple(check(value, f"{name}[{i}]") for i, value in enumerate(values))
