@@ -155,11 +155,13 @@ class ReduceLROnPlateau(Callback):
         self._wait = self._cooling = 0
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        logs = {} if logs is None else logs
+        logs["learning_rate"] = self.run.optimizer.learning_rate  # of the epoch, for the history
         if self.run.history.interrupted:
             return
         if self._cooling:
             self._cooling, self._wait = self._cooling - 1, 0
-        if self._watch.better(self._watch.value(logs or {})):
+        if self._watch.better(self._watch.value(logs)):
             self._wait = 0
         elif not self._cooling:
             self._wait += 1

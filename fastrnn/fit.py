@@ -116,22 +116,30 @@ class Callback:
     def model(self) -> Any:
         return self.run.model
 
-    def on_train_begin(self, logs: dict[str, float] | None = None) -> None: ...
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        """Before the first step of this call of fit."""
 
-    def on_train_end(self, logs: dict[str, float] | None = None) -> None: ...
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+        """After the last one, however training ended."""
 
-    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None: ...
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Before the first step of an epoch, or the first after a checkpoint."""
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None: ...
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """After an epoch and its validation; what is put into `logs` is in the history."""
 
-    def on_train_batch_begin(self, batch: int, logs: dict[str, float] | None = None) -> None: ...
+    def on_train_batch_begin(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Before a training step."""
 
-    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None: ...
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """After a training step."""
 
     def state(self) -> Any:
+        """What a checkpoint is to keep of the callback."""
         return None
 
-    def set_state(self, state: Any) -> None: ...
+    def set_state(self, state: Any) -> None:
+        """Go on from what `state` returned."""
 
 
 @dataclass
@@ -265,7 +273,7 @@ def _steps(batches: Iterable[Examples], window: int | None) -> Iterator[tuple[Ex
 
 
 def _end_epoch(run: Run, report: dict[str, float]) -> None:
-    run.history.add(run.epoch, report)
     for callback in run.callbacks:
         callback.on_epoch_end(run.epoch, report)
+    run.history.add(run.epoch, report)
     run.epoch, run.step, run.state = run.epoch + 1, 0, None

@@ -19,6 +19,7 @@ class History:
     interrupted: bool = False
 
     def add(self, epoch: int, report: Mapping[str, float]) -> None:
+        """An epoch more, with its loss and metrics by name."""
         self.epoch.append(epoch)
         for name, value in report.items():
             self.history.setdefault(name, []).append(value)

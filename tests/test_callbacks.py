@@ -127,7 +127,8 @@ def test_the_learning_rate_goes_down_on_a_plateau() -> None:
     )
     reducing = ReduceLROnPlateau(factor=0.5, patience=2, cooldown=1, min_lr=0.03)
     losses = [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.5, 0.5, 0.5, 0.5]
-    model.fit(X, Y, epochs=len(losses), callbacks=[Scripted(losses), reducing, after])
+    history = model.fit(X, Y, epochs=len(losses), callbacks=[Scripted(losses), reducing, after])
+    assert history.history["learning_rate"] == [0.1, *rates[:-1]]
     assert rates == [0.1, 0.1, 0.05, 0.05, 0.03, 0.03, 0.03, 0.03, 0.03, 0.03]
     with pytest.raises(ValueError, match="factor: expected a number between 0 and 1, got 2"):
         ReduceLROnPlateau(factor=2)
