@@ -29,7 +29,11 @@ core = Extension(
 )
 
 setup(
-    packages=["fastrnn", "fastrnn.data", "fastrnn.layers", "fastrnn.losses", "fastrnn.reference"],
+    packages=["fastrnn"]
+    + [
+        f"fastrnn.{name}"
+        for name in ("data", "diagnostics", "layers", "losses", "reference", "report")
+    ],
     package_data={"fastrnn": ["py.typed", "_core.pxd"]},
     ext_modules=cythonize([core]),
 )

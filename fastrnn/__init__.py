@@ -2,6 +2,8 @@
 
 __version__ = "0.1.0"
 
+from typing import TYPE_CHECKING, Any
+
 from fastrnn import callbacks, data, losses, metrics, optimizers, schedules
 from fastrnn.clipping import clip_by_global_norm, clip_by_value
 from fastrnn.config import get_num_threads, set_num_threads, show_config
@@ -25,6 +27,19 @@ from fastrnn.models import Sequential
 from fastrnn.models import load as load
 from fastrnn.optimizers import SGD, Adagrad, Adam, AdamW, RMSprop
 from fastrnn.parameter import Parameter
+
+if TYPE_CHECKING:
+    from fastrnn import diagnostics
+else:
+
+    def __getattr__(name: str) -> Any:
+        """diagnostics, once someone asks for it: most runs never do."""
+        if name == "diagnostics":
+            import fastrnn.diagnostics
+
+            return fastrnn.diagnostics
+        raise AttributeError(f"module 'fastrnn' has no attribute {name!r}")
+
 
 __all__ = [
     "CTC",
@@ -53,6 +68,7 @@ __all__ = [
     "clip_by_global_norm",
     "clip_by_value",
     "data",
+    "diagnostics",
     "get_num_threads",
     "load",
     "losses",

@@ -1,4 +1,7 @@
-"""The command ``fastrnn``: demo, train, sample, info. A user's mistake is one line, status 2."""
+"""The command ``fastrnn``: demo, train, sample, report, info.
+
+A user's mistake is one line, status 2.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,11 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from fastrnn import demo
+from fastrnn import demo, report
 from fastrnn.charmodel import BITS, CharModel
 from fastrnn.config import config
 from fastrnn.data import Ids, Stream, Vocabulary, read_text
+from fastrnn.diagnostics import findings
 from fastrnn.layers.cells import CELLS
 from fastrnn.optimizers import Adam
 from fastrnn.serialization import check_writable
@@ -132,6 +136,13 @@ def _sample(options: argparse.Namespace) -> None:
         print()
 
 
+def _report(options: argparse.Namespace) -> None:
+    path, record = report.write(options.folder, options.out)
+    for finding in findings(record):
+        line(finding.level, f"{finding.title}. {finding.text}")
+    line("saved", str(path))
+
+
 def _info(options: argparse.Namespace) -> None:
     entries = config()
     for package in ("safetensors", "tqdm", "matplotlib"):
@@ -189,7 +200,7 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="fastrnn", description="Character models with LSTM, GRU and RNN.")
     commands = parser.add_subparsers(
-        title="commands", metavar="demo | train | sample | info", required=True
+        title="commands", metavar="demo | train | sample | report | info", required=True
     )
 
     def command(name: str, run: Command, help: str) -> Callable[..., None]:
@@ -230,6 +241,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--length", "characters to write", default=500, type=FROM_ZERO, metavar="N")
     add("--temperature", "0: always the likeliest", default=0.7, type=TEMPERATURE, metavar="T")
     add("--seed", "the same seed writes the same text", type=FROM_ZERO, metavar="N")
+
+    add = command("report", _report, "make a page of what happened inside a run")
+    add("folder", "the folder that a Monitor was given", type=Path, metavar="RUN")
+    add("--out", "file to write (report.html in RUN)", type=Path, metavar="FILE")
 
     command("info", _info, "what this installation is made of, and which kernels it uses")
     return parser

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from fastrnn.parameter import Array
 from fastrnn.serialization import replace_file
@@ -95,6 +96,118 @@ def history(
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         _dress(axes, xlabel="epoch", title=name.replace("_", " "))
     _write(figure, path)
+
+
+def gradient_flow(
+    path: str | os.PathLike[str],
+    flows: Sequence[ArrayLike],
+    steps: Sequence[int] = (),
+    *,
+    epochs: Sequence[int] = (),
+    title: str = "",
+) -> None:
+    """Write a PNG: |dL/dh| by the distance back in time, over the epochs; of one epoch, a curve.
+
+    `flows` has for each epoch the norms by distance, 0 first, as
+    `fastrnn.diagnostics.gradient_flow` gives them, or those of a record in columns (``Strand.flow``
+    or ``reach``), with the numbers of `steps` that these stand for. Time runs to the right.
+    `epochs`: their numbers, from 0, if not 0, 1, ... Raises ImportError without matplotlib,
+    ValueError for flows that are none, OSError where the file cannot be written.
+    """
+    from matplotlib.colors import LogNorm
+    from matplotlib.ticker import FuncFormatter
+
+    from fastrnn.diagnostics.flow import distances, flow_picture, in_columns
+
+    rows = [np.asarray(flow, dtype=np.float64) for flow in flows]
+    if not rows or any(row.ndim != 1 or not row.size for row in rows):
+        raise ValueError("flows: expected a vector of norms for every epoch")
+    counts = list(steps) or [row.size for row in rows]
+    numbers = list(epochs) or list(range(len(rows)))
+    for name, given in (("steps", counts), ("epochs", numbers)):
+        if len(given) != len(rows):
+            raise ValueError(f"{name}: expected {len(rows)}, as many as flows, got {len(given)}")
+    rows = [row if steps else in_columns(row) for row in rows]
+    for count, row in zip(counts, rows, strict=True):
+        if len(distances(count)) != row.size:
+            raise ValueError(f"flows: expected {len(distances(count))} columns, got {row.size}")
+    picture = flow_picture(rows, counts)
+    picture[~np.isfinite(picture)] = np.nan
+    some, ends = picture[picture > 0], (max(counts) - 0.5, -0.5)
+    figure = _figure(8, 4)
+    axes = figure.add_subplot()
+    if len(rows) == 1:
+        axes.plot(distances(counts[0])[::-1], picture[0], color=TRAINING, linewidth=1.8)
+        if some.size:
+            axes.set_yscale("log")
+        axes.set_xlim(*ends)
+        _dress(axes, xlabel="steps before the last", ylabel="|dL/dh|", title=title)
+    else:
+        high = some.max() if some.size else 1.0
+        low = max(some.min(), high * 1e-12) if some.size else 0.1
+        drawn = axes.imshow(
+            np.clip(picture, low, None), aspect="auto", interpolation="nearest", cmap="magma_r",
+            norm=LogNorm(low, max(high, low * 10)), extent=(*ends, len(rows) - 0.5, -0.5),
+        )  # fmt: skip
+        named = {place: str(number + 1) for place, number in enumerate(numbers)}
+        _dress(axes, xlabel="steps before the last", ylabel="epoch", title=title)
+        _whole(axes.yaxis)
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: named.get(round(y), "")))
+        _bar(figure, drawn, axes, "|dL/dh|")
+    _whole(axes.xaxis)
+    _write(figure, path)
+
+
+def hidden_states(
+    path: str | os.PathLike[str],
+    states: ArrayLike,
+    tokens: Sequence[str] | None = None,
+    *,
+    title: str = "",
+) -> None:
+    """Write a PNG: h of one sequence, steps to the right, a line for each unit.
+
+    `states`: (time, units); `tokens`: a label for each step. Raises ImportError without matplotlib,
+    ValueError where these do not fit, OSError where the file cannot be written.
+    """
+    array = np.asarray(states, dtype=np.float64)
+    if array.ndim != 2 or not array.size:
+        raise ValueError(f"states: expected (time, units), got {array.shape}")
+    steps, units = array.shape
+    if tokens is not None and len(tokens) != steps:
+        raise ValueError(f"tokens: expected {steps}, one for each step, got {len(tokens)}")
+    figure = _figure(min(24, max(6, 0.16 * steps + 2)), min(10, max(3, 0.05 * units + 1.5)))
+    axes = figure.add_subplot()
+    most = np.abs(array[np.isfinite(array)]).max(initial=0.0) or 1.0
+    drawn = axes.imshow(
+        array.T, aspect="auto", interpolation="nearest", cmap="RdBu_r", vmin=-most, vmax=most
+    )
+    _dress(axes, xlabel="" if tokens else "step", ylabel="unit", title=title)
+    _whole(axes.yaxis)
+    if tokens is None:
+        _whole(axes.xaxis)
+    else:
+        short = max(map(len, tokens)) <= 2
+        shown = [token.replace("$", r"\$").replace("\n", "↵").replace(" ", "␣") for token in tokens]
+        axes.set_xticks(range(steps), shown, rotation=0 if short else 90, fontsize=8)
+    _bar(figure, drawn, axes, "h")
+    _write(figure, path)
+
+
+def _whole(axis: Any) -> None:
+    """Marks at whole numbers only."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
+
+
+def _bar(figure: Any, drawn: Any, axes: Any, label: str) -> None:
+    """What the colours of a picture mean."""
+    axes.grid(False)
+    bar = figure.colorbar(drawn, ax=axes, pad=0.02, fraction=0.04)
+    bar.set_label(label, color=INK)
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(colors=INK, length=0)
 
 
 def _figure(width: float, height: float) -> Any:
