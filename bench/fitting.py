@@ -1,34 +1,39 @@
-"""What `fit` adds to the steps that it makes: the loop, the batches, the means, the metrics.
+"""What `fit` adds to the steps that it makes: the loop, the batches, the means, the metrics; and
+what it adds to them to know how strong the gradient is that reaches every h_t.
 
 ``python -m bench.fitting`` trains the same model on the same batches with `fit` and with the bare
-calls under it (vjp, loss, pullback, optimizer), in turns.
+calls under it (vjp, loss, pullback, optimizer), these without and with a recurrent layer's
+`on_gradient`, in turns.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
 import fastrnn as fr
 from bench import command, measure, report
+from fastrnn.diagnostics import recurrent_layers
 from fastrnn.losses import Loss
 from fastrnn.optimizers import Optimizer
 
 BATCHES = 20
-_HEADER = ("model", "batch", "steps ms", "fit ms", "adds us a batch", "adds %")
+_HEADER = ("model", "batch", "steps ms", "fit ms", "fit adds us", "fit adds", "gradient flow adds")
 
 
 @dataclass(frozen=True)
 class Result:
-    """Seconds that a batch takes, by the bare calls and by fit."""
+    """Seconds that a batch takes, by the bare calls, by fit, and with the gradient's flow."""
 
     model: str
     batch: str
     steps: float
     fit: float
+    flow: float | None
 
     def cells(self) -> list[str]:
         added = self.fit - self.steps
@@ -38,7 +43,8 @@ class Result:
             f"{1e3 * self.steps:.3f}",
             f"{1e3 * self.fit:.3f}",
             f"{1e6 * added:.1f}",
-            f"{100 * added / self.steps:.1f}",
+            f"{100 * added / self.steps:.1f}%",
+            "" if self.flow is None else f"{100 * (self.flow / self.steps - 1):.1f}%",
         ]
 
 
@@ -80,6 +86,17 @@ def by_hand(
         optimizer.step(model.parameters())
 
 
+@contextmanager
+def watched(model: fr.Sequential) -> Iterator[None]:
+    """All recurrent layers say how strong gradients are."""
+    layers = recurrent_layers(model).values()
+    for layer in layers:
+        layer.on_gradient = id
+    yield
+    for layer in layers:
+        layer.on_gradient = None
+
+
 def measured(threads: int, rounds: int, seconds: float) -> list[Result]:
     """Each case, without and with a metric."""
     results = []
@@ -97,10 +114,12 @@ def measured(threads: int, rounds: int, seconds: float) -> list[Result]:
                     lambda m=model, x=x, y=y, n=size: m.fit(x, y, batch_size=n, verbose=0)
                 ),
             }
+            if recurrent_layers(model):
+                contenders["flow"] = replace(contenders["steps"], within=lambda m=model: watched(m))
             times = measure.interleaved(contenders, rounds, seconds, threads)
-            steps, fit = (min(times[kind]) / BATCHES for kind in ("steps", "fit"))
+            best = {kind: min(fastest) / BATCHES for kind, fastest in times.items()}
             label = f"{name}, accuracy" if metrics else name
-            results.append(Result(label, batch, steps, fit))
+            results.append(Result(label, batch, best["steps"], best["fit"], best.get("flow")))
     return results
 
 
