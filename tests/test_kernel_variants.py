@@ -34,7 +34,7 @@ def assert_agrees(case: Case, smooth: bool) -> None:
     forward_only = not smooth and case.given["x"].dtype == np.float32
     got = by_kernels(case, training=training, forward_only=forward_only)
     want = by_reference(case)
-    wrong = 30 if case.config.layer_norm else 1
+    wrong = 30 if case.config.layer_norm else 3  # sizes and activations may be any
     assert_close(got, want, times=wrong)
 
 
