@@ -98,7 +98,7 @@ class Sequential(Model):
 
         return (x, states), all_pullbacks
 
-    def step(self, x_t: NDArray[Any], state: State) -> tuple[Array, State]:
+    def step(self, x_t: NDArray[Any], state: State | None = None) -> tuple[Array, State]:
         """Output and state after one time step: `x_t` is (batch, features), or (batch,) of ids."""
         states = self._states(state)
         for place, layer in enumerate(self.layers):
