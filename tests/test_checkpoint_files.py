@@ -18,7 +18,13 @@ import pytest
 
 import fastrnn as fr
 from fastrnn import serialization
-from fastrnn.callbacks import CSVLogger, EarlyStopping, LambdaCallback, ReduceLROnPlateau
+from fastrnn.callbacks import (
+    Callback,
+    CSVLogger,
+    EarlyStopping,
+    LambdaCallback,
+    ReduceLROnPlateau,
+)
 from fastrnn.checkpoint import flatten, unflatten
 
 RNG = np.random.default_rng(0)
@@ -43,6 +49,15 @@ def new_model(optimizer: str = "adam") -> fr.Sequential:
     return model
 
 
+def new_callbacks(path: Path, after_batch: Any) -> list[Callback]:
+    return [
+        ReduceLROnPlateau(patience=1, factor=0.5, cooldown=0),
+        EarlyStopping(patience=5, restore_best_weights=True),
+        CSVLogger(path.with_suffix(".csv")),
+        LambdaCallback(on_train_batch_end=after_batch),
+    ]
+
+
 def run(path: Path, stop_at: int | None = None, tbptt: int | None = None, **options: Any) -> Any:
     """Train 3 epochs of 5 batches, from the checkpoint if there is one; end like a killed process
     after `stop_at` steps of this process."""
@@ -55,15 +70,9 @@ def run(path: Path, stop_at: int | None = None, tbptt: int | None = None, **opti
             raise Stopped
 
     model = new_model()
-    callbacks = [
-        ReduceLROnPlateau(patience=1, factor=0.5, cooldown=0),
-        EarlyStopping(patience=5, restore_best_weights=True),
-        CSVLogger(path.with_suffix(".csv")),
-        LambdaCallback(on_train_batch_end=count),
-    ]
     history = model.fit(
         X, Y, epochs=3, batch_size=4, validation_data=(X[:8], Y[:8]), checkpoint=path, seed=5,
-        tbptt=tbptt, callbacks=callbacks, **options,
+        tbptt=tbptt, callbacks=new_callbacks(path, count), **options,
     )  # fmt: skip
     weights = b"".join(value.tobytes() for value in model.state_dict().values())
     return weights, history.history, path.with_suffix(".csv").read_text()
@@ -98,13 +107,7 @@ def test_ctrl_c_leaves_a_checkpoint_of_the_last_batch(tmp_path: Path) -> None:
     def interrupt(batch: int, logs: Any) -> None:
         os.kill(os.getpid(), signal.SIGINT)
 
-    model = new_model()
-    callbacks = [
-        ReduceLROnPlateau(patience=1, factor=0.5, cooldown=0),
-        EarlyStopping(patience=5, restore_best_weights=True),
-        CSVLogger(path.with_suffix(".csv")),
-        LambdaCallback(on_train_batch_end=interrupt),
-    ]
+    model, callbacks = new_model(), new_callbacks(path, interrupt)
     for done in range(1, 4):
         history = model.fit(
             X, Y, epochs=3, batch_size=4, validation_data=(X[:8], Y[:8]), checkpoint=path, seed=5,

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
+from toys import Linear
 
 import fastrnn as fr
 from fastrnn.callbacks import LambdaCallback
@@ -19,37 +19,8 @@ from fastrnn.fit import RowBatches, Run, fit
 from fastrnn.history import History
 from fastrnn.losses import MeanSquaredError
 from fastrnn.optimizers import SGD
-from fastrnn.parameter import Parameter
 from fastrnn.progress import progress_bar
 from fastrnn.training import Objective
-
-
-class Linear:
-    """y = w x, elementwise; keeps the gradients of y that its pullbacks were given."""
-
-    def __init__(self, w: float) -> None:
-        self.w = Parameter(w, "float64")
-        self.dys: list[NDArray[Any]] = []
-
-    def run(self, x: Any, state: Any = None, lengths: Any = None) -> tuple[Any, Any]:
-        return self.w.data * x, None
-
-    def vjp(
-        self, x: Any, state: Any = None, lengths: Any = None
-    ) -> tuple[tuple[Any, Any], Callable[[Any], Any]]:
-        def pullback(dy: Any) -> Any:
-            self.dys.append(dy)
-            self.w.add_grad(np.sum(dy * x))
-            return self.w.data * dy
-
-        return self.run(x), pullback
-
-    def parameters(self) -> dict[str, Parameter]:
-        return {"w": self.w}
-
-    def zero_grad(self) -> None:
-        self.w.zero_grad()
-
 
 MSE = Objective(MeanSquaredError())
 

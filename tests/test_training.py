@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
+from toys import Linear
 
 from fastrnn.data import Examples, Ragged, Stream
 from fastrnn.fit import RowBatches
@@ -23,33 +23,6 @@ from fastrnn.training import (
     train_step,
     truncated_bptt,
 )
-
-
-class Linear:
-    """y = w x, elementwise; keeps the gradients of y that its pullbacks were given."""
-
-    def __init__(self, w: float) -> None:
-        self.w = Parameter(w, "float64")
-        self.dys: list[NDArray[Any]] = []
-
-    def run(self, x: Any, state: Any = None, lengths: Any = None) -> tuple[Any, Any]:
-        return self.w.data * x, None
-
-    def vjp(
-        self, x: Any, state: Any = None, lengths: Any = None
-    ) -> tuple[tuple[Any, Any], Callable[[Any], Any]]:
-        def pullback(dy: Any) -> Any:
-            self.dys.append(dy)
-            self.w.add_grad(np.sum(dy * x))
-            return self.w.data * dy
-
-        return self.run(x), pullback
-
-    def parameters(self) -> dict[str, Parameter]:
-        return {"w": self.w}
-
-    def zero_grad(self) -> None:
-        self.w.zero_grad()
 
 
 class Counter(Linear):
