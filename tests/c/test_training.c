@@ -78,7 +78,8 @@ static frnn_status run_cross_entropy(frnn_dtype dtype, void *const *data, call *
     const frnn_status status =
         frnn_cross_entropy(dtype, call->rows[0], call->n[0], data[0], targets, NULL, NULL, losses, &alone, 2);
     if (status) return status;
-    frnn_cross_entropy(dtype, call->rows[0], call->n[0], data[0], targets, NULL, data[1], losses, &call->extra, 2);
+    frnn_cross_entropy(dtype, call->rows[0], call->n[0], data[0], targets, NULL, data[1], losses,
+                       &call->extra, 2);
     CHECK(alone == call->extra, "without a gradient the loss is another");
     return FRNN_OK;
 }
@@ -400,7 +401,8 @@ static void check_statuses(void) {
     EXPECT(FRNN_BAD_ARGUMENT, frnn_softmax(FRNN_F32, 2, 4, NULL, v, 1));
     EXPECT(FRNN_BAD_ARGUMENT, frnn_softmax(FRNN_F32, 2, 4, v, NULL, 1));
     EXPECT(FRNN_BAD_ARGUMENT, frnn_softmax(FRNN_F32, 2, 4, v, v, 0));
-#define ENTROPY(rows, x, t, l, m, threads) frnn_cross_entropy(FRNN_F32, rows, 4, x, t, NULL, v + 8, l, m, threads)
+#define ENTROPY(rows, x, t, l, m, threads) \
+    frnn_cross_entropy(FRNN_F32, rows, 4, x, t, NULL, v + 8, l, m, threads)
     EXPECT(FRNN_OK, ENTROPY(2, v, at, losses, &mean, 1));
     EXPECT(FRNN_BAD_ARGUMENT, ENTROPY(0, v, at, losses, &mean, 1));
     EXPECT(FRNN_BAD_ARGUMENT, ENTROPY(2, NULL, at, losses, &mean, 1));
