@@ -4,21 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastrnn.data.ragged import Ragged
 from fastrnn.data.types import Rows
-
-
-class RowsOf(Protocol):
-    """What examples may be taken from: an array, or anything that gives batches of its rows."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, rows: Any, /) -> Any: ...
 
 
 @dataclass(frozen=True)
