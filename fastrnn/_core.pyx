@@ -1,4 +1,5 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, freethreading_compatible=True
+# cython: language_level=3, boundscheck=False, wraparound=False, binding=False, auto_pickle=False
+# cython: freethreading_compatible=True
 """The seam: checks arrays, drops the GIL, calls C, turns a status into an exception.
 
 Its parts are in seam/, each included below.

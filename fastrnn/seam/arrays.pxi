@@ -28,7 +28,7 @@ cdef enum:
 cdef int refuse(object array, const char *c_name, int type_num, int ndim, const int64_t *shape) except -1:
     """Says what is wrong with an array that is not as wanted."""
     name = c_name.decode()
-    wanted = "float32" if type_num == cnp.NPY_FLOAT32 else "float64"
+    wanted = {cnp.NPY_FLOAT32: "float32", cnp.NPY_FLOAT64: "float64"}.get(type_num, "int64")
     if not isinstance(array, np.ndarray):
         raise TypeError(f"{name}: expected an array of {wanted}, got {type(array).__name__}")
     if array.dtype != wanted:

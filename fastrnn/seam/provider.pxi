@@ -1,13 +1,11 @@
 # Included by _core.pyx: NumPy's BLAS as a provider of products.
 
 cdef object matrix(const void *data, frnn_dtype dtype, int64_t rows, int64_t columns, int64_t ld):
-    cdef int64_t room = (rows - 1) * ld + columns
-    if dtype == FRNN_F32:
-        flat = np.asarray(<float[:room]>(<float *>data))
-    else:
-        flat = np.asarray(<double[:room]>(<double *>data))
-    item = flat.itemsize
-    return np.lib.stride_tricks.as_strided(flat, (rows, columns), (ld * item, item))
+    cdef int64_t item = <int64_t>frnn_itemsize(dtype)
+    cdef cnp.npy_intp *shape = [rows, columns]
+    cdef cnp.npy_intp *strides = [ld * item, item]
+    return cnp.PyArray_New(np.ndarray, 2, shape, cnp.NPY_FLOAT64 if dtype == FRNN_F64 else cnp.NPY_FLOAT32,
+                           strides, <void *>data, 0, cnp.NPY_ARRAY_WRITEABLE, <object>NULL)
 
 
 cdef frnn_status numpy_gemm(void *context, frnn_dtype dtype, int64_t m, int64_t n, int64_t k,

@@ -34,31 +34,30 @@ def softmax(x):
     check(status)
 
 
-def cross_entropy(logits, const int64_t[::1] targets not None, const double[::1] weights, gradient):
+def cross_entropy(logits, targets not None, weights, gradient):
     """The mean over the rows of logits (rows, classes) of minus the log-softmax at targets (rows), with
     weights (rows) the sum of weight times that.
 
     Its gradient is written to `gradient`, of logits' shape, unless that is None.
     """
-    cdef Span x, g
+    cdef Span x, g, targets_, weights_
     cdef int64_t[2] shape
     cdef double loss
     table(&x, logits, b"logits", shape, READ)
     span(&g, gradient, b"gradient", type_of(logits), 2, shape, WRITTEN | CONTIGUOUS)
     apart(&g, 1, &x, 1)
-    if targets.shape[0] != shape[0] or shape[0] == 0:
-        raise ValueError(f"targets: expected one for each of {shape[0]} rows, got {targets.shape[0]}")
-    if weights is not None and weights.shape[0] != shape[0]:
-        raise ValueError(f"weights: expected one for each of {shape[0]} rows, got {weights.shape[0]}")
-    cdef const double *weights_ = &weights[0] if weights is not None else NULL
+    if shape[0] == 0:
+        raise ValueError("logits: expected at least one row, got none")
+    span(&targets_, targets, b"targets", cnp.NPY_INT64, 1, shape, CONTIGUOUS)
+    span(&weights_, weights, b"weights", cnp.NPY_FLOAT64, 1, shape, CONTIGUOUS)
     cdef frnn_dtype dtype = dtype_of(type_of(logits))
     cdef Memory losses = Memory(shape[0] * sizeof(double))
     cdef double *losses_ = <double *>losses.data
     cdef int threads = frnn_num_threads()
     cdef frnn_status status
     with nogil:
-        status = frnn_cross_entropy(dtype, shape[0], shape[1], x.data, &targets[0], weights_, g.data, losses_,
-                                    &loss, threads)
+        status = frnn_cross_entropy(dtype, shape[0], shape[1], x.data, <const int64_t *>targets_.data,
+                                    <const double *>weights_.data, g.data, losses_, &loss, threads)
     check(status)
     return loss
 
@@ -94,23 +93,21 @@ def sum_rows(x):
     return total
 
 
-def add_rows_at(x, const int64_t[::1] at not None, y):
+def add_rows_at(x, at not None, y):
     """y[at[r]] += x[r] for all rows r of x (rows, n), in order; y is (any, n)."""
-    cdef Span x_, y_
+    cdef Span x_, y_, at_
     cdef int64_t[2] shape
     cdef int64_t[2] y_shape
     table(&x_, x, b"x", shape, READ)
     table(&y_, y, b"y", y_shape, WRITTEN)
     apart(&y_, 1, &x_, 1)
-    if at.shape[0] != shape[0]:
-        raise ValueError(f"at: expected one for each of {shape[0]} rows, got {at.shape[0]}")
+    span(&at_, at, b"at", cnp.NPY_INT64, 1, shape, CONTIGUOUS)
     if y_shape[1] != shape[1] or y.dtype != x.dtype:
         raise ValueError(f"y: expected rows of {shape[1]} {x.dtype}, got {y_shape[1]} {y.dtype}")
     cdef frnn_dtype dtype = dtype_of(type_of(x))
-    cdef const int64_t *at_ = &at[0] if shape[0] else NULL
     cdef frnn_status status
     with nogil:
-        status = frnn_add_rows_at(dtype, shape[0], shape[1], x_.data, at_, y_shape[0], y_.data)
+        status = frnn_add_rows_at(dtype, shape[0], shape[1], x_.data, <const int64_t *>at_.data, y_shape[0], y_.data)
     check(status)
 
 
