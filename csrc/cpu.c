@@ -4,6 +4,9 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 
 // Best first; the generic kernels run anywhere.
 static const frnn_kernels *const table[] = {
@@ -18,18 +21,26 @@ static const frnn_kernels *const table[] = {
 };
 #define TABLE_SIZE ((int)(sizeof table / sizeof *table))
 
-static int cpu_runs(const frnn_kernels *kernels) {
 #if defined(__x86_64__)
-    if (kernels == &frnn_avx512_bf16_kernels)
-        return cpu_runs(&frnn_avx512_kernels) && __builtin_cpu_supports("avx512bf16");
-    if (kernels == &frnn_avx512_kernels)
-        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq")
-            && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
-    if (kernels == &frnn_avx2_kernels) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-#endif
-    (void)kernels;
-    return 1;
+// What CPUID says and the system saves the registers of. The compiler's own __builtin_cpu_supports asks a library
+// that not every one brings, and then says no.
+static int cpu_runs(const frnn_kernels *kernels) {
+    enum { FMA = 1 << 12, OSXSAVE = 1 << 27, AVX2 = 1 << 5, BF16 = 1 << 5 };
+    enum { FOUNDATION = 1 << 16, DQ = 1 << 17, BW = 1 << 30 };
+    const unsigned VL = 1u << 31, YMM = 0x6, ZMM = 0xE6;
+    unsigned a, b, c, d, low, high;
+    if (kernels == &frnn_generic_kernels) return 1;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & OSXSAVE) || !(c & FMA)) return 0;
+    __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(b & AVX2) || (low & YMM) != YMM) return 0;
+    if (kernels == &frnn_avx2_kernels) return 1;
+    if ((low & ZMM) != ZMM || !(b & FOUNDATION) || !(b & DQ) || !(b & BW) || !(b & VL)) return 0;
+    if (kernels == &frnn_avx512_kernels || a < 1) return kernels == &frnn_avx512_kernels;
+    return __get_cpuid_count(7, 1, &a, &b, &c, &d) && a & BF16;
 }
+#else
+static int cpu_runs(const frnn_kernels *kernels) { return kernels != NULL; }
+#endif
 
 static int find(const char *name) {
     for (int i = 0; i < TABLE_SIZE; i++)

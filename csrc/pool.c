@@ -3,8 +3,8 @@
 // One job runs at a time. A caller that finds the pool busy runs its job alone, so many Python threads
 // may call at once and none waits. Everything that waits does so on a gate: a value that another thread
 // changes.
-#define _GNU_SOURCE // sched_getaffinity, sched_getcpu
 #include "internal.h"
+#include "system.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -19,57 +19,29 @@
 #define PAUSE() ((void)0)
 #endif
 
-#if defined(_WIN32) // no pool there yet: every job runs on the thread that asks for it
-struct frnn_barrier {
-    int unused;
-};
-void frnn_barrier_wait(frnn_barrier *barrier) { (void)barrier; }
-void frnn_pool_run_each(frnn_job job, void *const *contexts, const int *wanted, int jobs, int threads) {
-    (void)wanted, (void)threads;
-    struct frnn_barrier barrier = {0};
-    const frnn_fp_mode mode = frnn_fp_enter();
-    for (int i = 0; i < jobs; i++) job(contexts[i], 0, 1, &barrier);
-    frnn_fp_leave(mode);
-}
-int frnn_default_num_threads(void) { return 1; }
-#else
-
-#include <pthread.h>
-#include <sched.h>
-#include <signal.h>
-#include <stdio.h>
-#include <time.h>
-#include <unistd.h>
-
 // --- A gate -------------------------------------------------------------------------------------
 
 typedef struct {
     _Alignas(64) atomic_uint value;
     atomic_int sleepers;
-    pthread_mutex_t mutex;
-    pthread_cond_t changed;
+    frnn_mutex mutex;
+    frnn_condition changed;
 } gate;
 
 static void gate_init(gate *g) {
     atomic_init(&g->value, 0);
     atomic_init(&g->sleepers, 0);
-    pthread_mutex_init(&g->mutex, NULL);
-    pthread_cond_init(&g->changed, NULL);
+    g->mutex = (frnn_mutex)FRNN_MUTEX_INIT;
+    g->changed = (frnn_condition)FRNN_CONDITION_INIT;
 }
 
 static void gate_set(gate *g, unsigned value) {
     atomic_store(&g->value, value);
     if (atomic_load(&g->sleepers)) {
-        pthread_mutex_lock(&g->mutex);
-        pthread_cond_broadcast(&g->changed);
-        pthread_mutex_unlock(&g->mutex);
+        frnn_lock(&g->mutex);
+        frnn_wake_all(&g->changed);
+        frnn_unlock(&g->mutex);
     }
-}
-
-static int64_t now_ns(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
 // Before a thread without a job sleeps.
@@ -90,15 +62,15 @@ static unsigned gate_wait(gate *g, unsigned seen, int in_job) {
             if (value != seen) return value;
             PAUSE();
         }
-        if (!start) start = now_ns();
-        waited = now_ns() - start;
-        if (in_job && waited > YIELD_FROM_NS) sched_yield();
+        if (!start) start = frnn_now_ns();
+        waited = frnn_now_ns() - start;
+        if (in_job && waited > YIELD_FROM_NS) frnn_yield();
     } while (waited < (in_job ? YIELD_NS : SPIN_NS));
-    pthread_mutex_lock(&g->mutex);
+    frnn_lock(&g->mutex);
     atomic_fetch_add(&g->sleepers, 1);
-    while ((value = atomic_load(&g->value)) == seen) pthread_cond_wait(&g->changed, &g->mutex);
+    while ((value = atomic_load(&g->value)) == seen) frnn_wait(&g->changed, &g->mutex);
     atomic_fetch_sub(&g->sleepers, 1);
-    pthread_mutex_unlock(&g->mutex);
+    frnn_unlock(&g->mutex);
     return value;
 }
 
@@ -138,8 +110,6 @@ static struct {
     atomic_int running;
 } pool = {.busy = ATOMIC_FLAG_INIT};
 
-static pthread_once_t once = PTHREAD_ONCE_INIT;
-
 static void run_in_turn(frnn_job job, void *const *contexts, int jobs, int first, int step) {
     frnn_barrier barrier = {.threads = 1};
     const frnn_fp_mode mode = frnn_fp_enter();
@@ -159,46 +129,19 @@ static void run_share(int thread) {
     frnn_fp_leave(mode);
 }
 
-// Where a thread may run.
-#if defined(__linux__)
-typedef cpu_set_t cpus;
-static int this_cpu(void) { return sched_getcpu(); }
-static cpus allowed_cpus(void) {
-    cpus set;
-    if (sched_getaffinity(0, sizeof set, &set) != 0) CPU_ZERO(&set);
-    return set;
-}
-
-// A virtual machine wakes a thread on its waker's CPU, where it waits for that to end, even if the others are idle:
-// to the scheduler a halted virtual CPU is one that its host has taken away. A worker that finds itself there leaves
-// for the others, and stays off.
-static void stay_off(int cpu, const cpus *allowed) {
-    if (this_cpu() != cpu) return;
-    cpus others = *allowed;
-    CPU_CLR(cpu, &others);
-    if (CPU_COUNT(&others)) (void)sched_setaffinity(0, sizeof others, &others);
-}
-#else
-typedef int cpus;
-static int this_cpu(void) { return 0; }
-static cpus allowed_cpus(void) { return 0; }
-static void stay_off(int cpu, const cpus *allowed) { (void)cpu, (void)allowed; }
-#endif
-
-static void *worker(void *argument) {
+static FRNN_THREAD(worker) {
     const int number = *(int *)argument;
-    const cpus allowed = allowed_cpus();
     unsigned seen = pool.birth[number].seen;
     for (;;) {
         seen = gate_wait(&pool.start, seen, 0);
         if (number < (int)(seen % 256)) {
-            stay_off(pool.cpu, &allowed);
+            frnn_stay_off(pool.cpu);
             run_share(number);
             if (atomic_fetch_sub(&pool.running, 1) == 1)
                 gate_set(&pool.done, atomic_load(&pool.done.value) + 1);
         }
     }
-    return NULL;
+    return 0;
 }
 
 // No thread but the caller's lives on in a forked child.
@@ -213,25 +156,12 @@ static void reset(void) {
     atomic_flag_clear(&pool.busy);
 }
 
-static void prepare(void) {
-    reset();
-    pthread_atfork(NULL, NULL, reset);
-}
-
 static int start_workers(int wanted) {
     while (pool.workers < wanted) {
         const int number = pool.workers + 1;
         pool.birth[number].thread = number;
         pool.birth[number].seen = atomic_load(&pool.start.value);
-        // Signals are for the host's own threads.
-        sigset_t all, before;
-        sigfillset(&all);
-        pthread_sigmask(SIG_SETMASK, &all, &before);
-        pthread_t thread;
-        const int failed = pthread_create(&thread, NULL, worker, &pool.birth[number].thread);
-        pthread_sigmask(SIG_SETMASK, &before, NULL);
-        if (failed) break;
-        pthread_detach(thread);
+        if (!frnn_start_thread(worker, &pool.birth[number].thread)) break;
         pool.workers++;
     }
     return (int)frnn_min(pool.workers, wanted);
@@ -245,7 +175,7 @@ void frnn_pool_run_each(frnn_job job, void *const *contexts, const int *wanted, 
         run_in_turn(job, contexts, jobs, 0, 1);
         return;
     }
-    pthread_once(&once, prepare);
+    frnn_reset_once(reset);
     if (atomic_flag_test_and_set(&pool.busy)) {
         run_in_turn(job, contexts, jobs, 0, 1);
         return;
@@ -257,7 +187,7 @@ void frnn_pool_run_each(frnn_job job, void *const *contexts, const int *wanted, 
     pool.job = job;
     pool.contexts = contexts;
     pool.jobs = jobs;
-    pool.cpu = this_cpu();
+    pool.cpu = frnn_this_cpu();
     atomic_store(&pool.running, pool.threads - 1);
     const unsigned done = atomic_load(&pool.done.value);
     if (pool.threads > 1)
@@ -269,38 +199,12 @@ void frnn_pool_run_each(frnn_job job, void *const *contexts, const int *wanted, 
 
 // --- How many -----------------------------------------------------------------------------------
 
-// CPUs' worth of time that a control group grants, or 0 for no limit.
-static int group_limit(void) {
-    long long quota = 0, period = 0;
-    FILE *file = fopen("/sys/fs/cgroup/cpu.max", "r");
-    if (file) {
-        if (fscanf(file, "%lld %lld", &quota, &period) != 2) quota = 0;
-        fclose(file);
-    } else if ((file = fopen("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "r"))) {
-        if (fscanf(file, "%lld", &quota) != 1) quota = 0;
-        fclose(file);
-        if ((file = fopen("/sys/fs/cgroup/cpu/cpu.cfs_period_us", "r"))) {
-            if (fscanf(file, "%lld", &period) != 1) period = 0;
-            fclose(file);
-        }
-    }
-    return quota > 0 && period > 0 ? (int)((quota + period - 1) / period) : 0;
-}
-
 int frnn_default_num_threads(void) {
     const char *wanted = getenv("FASTRNN_NUM_THREADS");
     const long number = wanted ? strtol(wanted, NULL, 10) : 0;
     if (number > 0) return (int)frnn_min(number, MAX_THREADS);
-    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
-#if defined(__linux__)
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) == 0) cpus = CPU_COUNT(&set);
-#endif
-    const int limit = group_limit();
-    if (limit && limit < cpus) cpus = limit;
-    return (int)frnn_max(1, frnn_min(cpus, MAX_THREADS));
+    return (int)frnn_min(frnn_cpus(), MAX_THREADS);
 }
-#endif
 
 void frnn_pool_run(frnn_job job, void *context, int wanted) {
     frnn_pool_run_each(job, &context, &wanted, 1, wanted);

@@ -103,6 +103,20 @@ static inline void fp_set(fp_mode mode) { (void)mode; }
 // results, and what is written outside an array shows in its surroundings. AddressSanitizer sees reads
 // outside too; then a block ends where the memory ends.
 
+#if defined(_WIN32)
+#include <malloc.h>
+#define allocate(bytes) _aligned_malloc(bytes, 64)
+#define give_back _aligned_free
+#define setenv(name, value, replace) _putenv_s(name, value)
+#define unsetenv(name) _putenv_s(name, "")
+#else
+static inline void *allocate(size_t bytes) {
+    void *block;
+    return posix_memalign(&block, 64, bytes) ? NULL : block;
+}
+#define give_back free
+#endif
+
 #if defined(__SANITIZE_ADDRESS__)
 #define GUARD 0
 #else
@@ -116,10 +130,10 @@ typedef struct {
 
 // data is 64-byte aligned plus `shift` bytes.
 static inline memory memory_new(size_t bytes, size_t shift) {
-    void *block;
-    if (posix_memalign(&block, 64, GUARD + shift + bytes + GUARD + (bytes == 0))) abort();
+    unsigned char *block = allocate(GUARD + shift + bytes + GUARD + (bytes == 0));
+    if (!block) abort();
     memset(block, 0xFF, GUARD + shift + bytes + GUARD);
-    return (memory){block, (unsigned char *)block + GUARD + shift, bytes};
+    return (memory){block, block + GUARD + shift, bytes};
 }
 
 static inline int untouched(const unsigned char *from, const unsigned char *to) {
@@ -130,7 +144,7 @@ static inline int untouched(const unsigned char *from, const unsigned char *to) 
 static inline void memory_end(memory *m, const char *name) {
     CHECK(untouched(m->block, m->data), "written before %s", name);
     CHECK(untouched(m->data + m->bytes, m->data + m->bytes + GUARD), "written after %s", name);
-    free(m->block);
+    give_back(m->block);
 }
 
 // --- Arrays -------------------------------------------------------------------------------------

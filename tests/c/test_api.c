@@ -203,7 +203,7 @@ static void check_calls(void) {
     EXPECT(FRNN_OK, frnn_pack(&layer, FRNN_PACK_BACKWARD, weights, backward_pack.data, 1));
     {
         const frnn_forward_args good = {.pack = forward_pack.data,
-                                        .batch = {2, 3, NULL, 0},
+                                        .batch = {.batch = 2, .time = 3},
                                         .x = {(void *)zeros, 9, 3},
                                         .y = {written, 15, 5},
                                         .tape = tape.data,
@@ -217,7 +217,7 @@ static void check_calls(void) {
     }
     {
         const frnn_backward_args good = {.pack = backward_pack.data,
-                                         .batch = {2, 3, NULL, 0},
+                                         .batch = {.batch = 2, .time = 3},
                                          .x = {(void *)zeros, 9, 3},
                                          .tape = tape.data,
                                          .dx = {written, 9, 3},
