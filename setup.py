@@ -7,7 +7,7 @@ from glob import glob
 
 import numpy
 from Cython.Build import cythonize
-from setuptools import Extension, setup
+from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
 
 # No multiply and add may be fused behind our back: the same bits on every machine.
@@ -60,11 +60,7 @@ core = Extension(
 )
 
 setup(
-    packages=["fastrnn"]
-    + [
-        f"fastrnn.{name}"
-        for name in ("data", "diagnostics", "layers", "losses", "reference", "report")
-    ],
+    packages=find_packages(include=["fastrnn", "fastrnn.*"]),
     package_data={"fastrnn": ["py.typed", "_core.pxd"]},
     ext_modules=cythonize([core]),
     cmdclass={"build_ext": BuildExt},

@@ -170,7 +170,7 @@ class Sequential(Model):
     def summary(self) -> None:
         """Print a table of the layers: output shapes (None: any size) and parameters."""
         rows: list[Row] = []
-        shape = _input_shape(self.layers)
+        shape = input_shape(self.layers)
         for place, layer in enumerate(self.layers):
             shape = layer.output_shape(shape)
             rows.append((str(place), layer, shape))
@@ -225,7 +225,7 @@ def _check_layers(layers: tuple[Layer, ...]) -> None:
             raise ValueError(f"{name}: takes ids, so it can only be the first layer")
         if not getattr(layer, "batch_first", True):
             raise ValueError(f"{name}: expected batch_first=True, as a model's arrays are")
-    shape = _input_shape(layers)
+    shape = input_shape(layers)
     for place, layer in enumerate(layers):
         before = f"layers[{place - 1}], {type(layers[place - 1]).__name__},"
         name = f"layers[{place}], {type(layer).__name__}"
@@ -242,7 +242,7 @@ def _check_layers(layers: tuple[Layer, ...]) -> None:
         shape = layer.output_shape(shape)
 
 
-def _input_shape(layers: tuple[Layer, ...]) -> Shape:
+def input_shape(layers: tuple[Layer, ...]) -> Shape:
     """What the model takes: ids, sequences of features or features; None for any size."""
     if isinstance(layers[0], Embedding):
         return (None, None)

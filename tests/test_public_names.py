@@ -42,5 +42,16 @@ def test_names_are_sorted_and_there() -> None:
 def test_import_brings_nothing_heavy() -> None:
     code = "import sys, fastrnn; print(*sorted(m.partition('.')[0] for m in sys.modules))"
     loaded = set(subprocess.check_output([sys.executable, "-c", code], text=True).split())
-    heavy = {"torch", "keras", "onnx", "matplotlib", "tqdm", "safetensors", "csv", "html"}
+    heavy = {
+        "torch",
+        "keras",
+        "onnx",
+        "h5py",
+        "sklearn",
+        "matplotlib",
+        "tqdm",
+        "safetensors",
+        "csv",
+        "html",
+    }
     assert not loaded & heavy
