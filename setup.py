@@ -1,24 +1,29 @@
-"""One extension: csrc/ and the seam."""
+"""One extension: csrc/ and the seam. And csrc/ itself, for programs in C and Cython."""
 
 import os
+import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from glob import glob
+from pathlib import Path
 
 import numpy
 from Cython.Build import cythonize
 from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 
 # No multiply and add may be fused behind our back: the same bits on every machine.
-compile_args = [] if sys.platform == "win32" else [
+compile_args = [
     "-std=c11", "-O2", "-ffp-contract=off", "-pthread", "-fvisibility=hidden", "-g0",
     "-fno-asynchronous-unwind-tables",
 ]  # fmt: skip
-
-link_args = [] if sys.platform == "win32" else ["-pthread", "-lm"]
+link_args = ["-pthread", "-lm"]
 if sys.platform == "linux":
     link_args.append("-Wl,-s")  # without the names of what is not exported
+if sys.platform == "win32":  # clang-cl: Microsoft's compiler has no vectors of this kind
+    compile_args = ["/clang:-std=c11", "/clang:-O2", "/clang:-ffp-contract=off"]
+    link_args = []
 
 # Compiled for size: few CPUs have no better kernels.
 SMALL = ("generic.c",)
@@ -28,11 +33,16 @@ class BuildExt(build_ext):
     """Compiles on all CPUs, with a level of optimisation for each file."""
 
     def build_extension(self, ext):
+        if self.compiler.compiler_type == "msvc":
+            self.compiler.initialize()
+            self.compiler.cc = shutil.which("clang-cl")
+            if not self.compiler.cc:
+                raise SystemExit("fastrnn: expected clang-cl (of LLVM) on the PATH, found none")
         compile_files = self.compiler.compile
 
         def compile_one(source, extra_postargs, **options):
             if source.endswith(SMALL):
-                extra_postargs = ["-Os" if arg == "-O2" else arg for arg in extra_postargs]
+                extra_postargs = [arg.replace("-O2", "-Os") for arg in extra_postargs]
             return compile_files([source], extra_postargs=extra_postargs, **options)
 
         def compile_each(sources, **options):
@@ -42,6 +52,19 @@ class BuildExt(build_ext):
 
         self.compiler.compile = compile_each
         super().build_extension(ext)
+
+
+class BuildWithSources(build_py):
+    """What `fastrnn.get_include` names: an installed package has csrc/ in itself."""
+
+    def run(self):
+        super().run()
+        if self.editable_mode:
+            return  # the checkout's own serves
+        for path in glob("csrc/*.[ch]") + glob("csrc/kernels/*"):
+            target = Path(self.build_lib, "fastrnn", path)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self.copy_file(path, str(target))
 
 
 core = Extension(
@@ -60,8 +83,8 @@ core = Extension(
 )
 
 setup(
+    cmdclass={"build_ext": BuildExt, "build_py": BuildWithSources},
     packages=find_packages(include=["fastrnn", "fastrnn.*"]),
     package_data={"fastrnn": ["py.typed", "_core.pxd"]},
     ext_modules=cythonize([core]),
-    cmdclass={"build_ext": BuildExt},
 )

@@ -15,6 +15,8 @@ files = [f for f in home.rglob("*") if f.is_file() and "__pycache__" not in f.pa
 size = sum(f.stat().st_size for f in files)
 assert size < 3_000_000, f"installed size: {size:,} bytes"
 
+assert Path(fr.get_include(), "fastrnn.h").is_relative_to(home)
+
 (y, _), pullback = fr.LSTM(3, 4).vjp(np.ones((2, 5, 3), np.float32))
 assert pullback(y)[0].shape == (2, 5, 3)
 fr.show_config()

@@ -19,6 +19,11 @@ for name in (
     "fastrnn/seam/layer.pxi",
 ):
     assert name in source, f"the sdist lacks {name}"
+headers = [n for n in source if n.startswith("csrc/") and n.endswith((".c", ".h", ".inc"))]
+for name in ("fastrnn/_core.pxd", *(f"fastrnn/{header}" for header in headers)):
+    assert name in built, f"the wheel lacks {name}"
+shipped = [n for n in built if n.startswith("fastrnn/csrc/")]
+assert len(shipped) == len(headers), f"not to be installed: {set(shipped) - set(headers)}"
 for names in (source, built):
     folders = ("tests/", "bench/", "build/")
     wrong = [n for n in names if n.endswith((".o", ".a")) or n.startswith(folders)]

@@ -2,6 +2,7 @@
 
 __version__ = "0.1.0"
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastrnn import callbacks, data, losses, metrics, optimizers, schedules
@@ -41,6 +42,23 @@ else:
         raise AttributeError(f"module 'fastrnn' has no attribute {name!r}")
 
 
+def get_include() -> str:
+    """The folder with ``fastrnn.h`` and the kernels' sources, for C and Cython programs.
+
+    A C program needs these files alone and builds with one line; its README says more::
+
+        inc=$(python -c "import fastrnn; print(fastrnn.get_include())")
+        cc -O2 -ffp-contract=off -pthread -I$inc program.c $inc/*.c $inc/kernels/*.c -lm -o program
+
+    Raises FileNotFoundError where they are not there.
+    """
+    here = Path(__file__).parent
+    for folder in (here / "csrc", here.parent / "csrc"):  # installed; a checkout
+        if (folder / "fastrnn.h").is_file():
+            return str(folder)
+    raise FileNotFoundError(f"{here / 'csrc' / 'fastrnn.h'}: not there, install fastrnn again")
+
+
 __all__ = [
     "CTC",
     "GRU",
@@ -69,6 +87,7 @@ __all__ = [
     "clip_by_value",
     "data",
     "diagnostics",
+    "get_include",
     "get_num_threads",
     "load",
     "losses",

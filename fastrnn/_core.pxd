@@ -1,4 +1,5 @@
-# csrc/fastrnn.h, as _core.pyx sees it.
+# What other packages may cimport: fastrnn.h's types, for which their include_dirs want fastrnn.get_include(), and its
+# functions for layers, which come through this module, so that nothing is linked with. See csrc/README.md.
 from libc.stdint cimport int64_t, uint64_t
 
 cdef extern from "fastrnn.h" nogil:
@@ -12,7 +13,14 @@ cdef extern from "fastrnn.h" nogil:
         FRNN_F32
         FRNN_F64
     ctypedef enum frnn_cell:
-        pass
+        FRNN_RNN_TANH
+        FRNN_RNN_RELU
+        FRNN_GRU
+        FRNN_LSTM
+        FRNN_GRU_MINIMAL
+        FRNN_LSTM_INPUT
+        FRNN_LSTM_FORGET
+        FRNN_GRU_BEFORE
     ctypedef enum frnn_pack_kind:
         FRNN_PACK_FORWARD
         FRNN_PACK_BACKWARD
@@ -40,8 +48,17 @@ cdef extern from "fastrnn.h" nogil:
         double zoneout_c
         double recurrent_dropout
     ctypedef enum frnn_weight:
+        pass
+    enum: # of frnn_weight, as indices
         FRNN_W_IH
+        FRNN_W_HH
+        FRNN_B_IH
         FRNN_B_HH
+        FRNN_W_HR
+        FRNN_W_CH
+        FRNN_LN_IH
+        FRNN_LN_HH
+        FRNN_LN_C
     enum:
         FRNN_WEIGHTS = 9
     ctypedef struct frnn_view:
@@ -97,81 +114,21 @@ cdef extern from "fastrnn.h" nogil:
         int64_t checkpoint_every
         const void *forward_pack
 
-    const char *frnn_cell_name(frnn_cell cell)
-    int64_t frnn_gates(frnn_cell cell)
-    size_t frnn_itemsize(frnn_dtype dtype)
-    const char *frnn_status_text(frnn_status status)
-    frnn_status frnn_pack_size(const frnn_layer *, frnn_pack_kind, size_t *bytes)
-    int frnn_weight_shape(const frnn_layer *, frnn_weight, int64_t *shape)
-    frnn_status frnn_pack(const frnn_layer *, frnn_pack_kind, const void *const *weights, void *pack,
-                          int threads)
-    frnn_status frnn_tape_size(const frnn_layer *, const frnn_batch *, int64_t checkpoint_every, size_t *bytes)
-    frnn_status frnn_forward_workspace(const frnn_forward_args *, size_t *bytes)
-    frnn_status frnn_forward_each(const frnn_forward_args *, void *const *workspaces, int calls)
-    frnn_status frnn_backward_workspace(const frnn_backward_args *, size_t *bytes)
-    frnn_status frnn_backward_each(const frnn_backward_args *, void *const *workspaces, int calls)
-    frnn_status frnn_matmul_workspace(frnn_dtype, int64_t m, int64_t n, int64_t k, int threads,
-                                      size_t *bytes)
-    frnn_status frnn_matmul(frnn_dtype, int64_t m, int64_t n, int64_t k, const void *a, int64_t lda,
-                            int transpose_a, const void *b, int64_t ldb, int transpose_b,
-                            void *c, int64_t ldc, int threads, void *workspace)
-    frnn_status frnn_map(frnn_function, frnn_dtype, int64_t n, const void *x, void *y)
-    ctypedef enum frnn_rule:
-        FRNN_SGD
-        FRNN_RMSPROP
-        FRNN_ADAM
-        FRNN_ADAGRAD
-    ctypedef struct frnn_optimizer:
-        frnn_rule rule
-        int nesterov
-        double learning_rate
-        double momentum
-        double decay
-        double epsilon
-        double clip
-    ctypedef struct frnn_parameter:
-        int64_t n
-        void *data
-        const void *gradient
-        double scale
-        double weight_decay
-        void *momentum
-        void *velocity
-
-    frnn_status frnn_softmax(frnn_dtype, int64_t rows, int64_t n, const void *x, void *y, int threads)
-    frnn_status frnn_cross_entropy(frnn_dtype, int64_t rows, int64_t classes, const void *logits,
-                                   const int64_t *targets, const double *weights, void *gradient, double *losses, double *loss,
-                                   int threads)
-    ctypedef struct frnn_ctc_args:
-        frnn_dtype dtype
-        int64_t batch
-        int64_t time
-        int64_t classes
-        int64_t most_labels
-        const void *logits
-        const int64_t *labels
-        const int64_t *input_lengths
-        const int64_t *label_lengths
-        int64_t blank
-        const double *weights
-        void *gradient
-        double *losses
-        int threads
-
-    frnn_status frnn_ctc_workspace(const frnn_ctc_args *, size_t *bytes)
-    frnn_status frnn_ctc(const frnn_ctc_args *, void *workspace)
-    frnn_status frnn_add_row(frnn_dtype, int64_t rows, int64_t n, const void *row, void *x)
-    frnn_status frnn_sum_rows(frnn_dtype, int64_t rows, int64_t n, const void *x, void *sum)
-    frnn_status frnn_add_rows_at(frnn_dtype, int64_t rows, int64_t n, const void *x, const int64_t *at,
-                                 int64_t y_rows, void *y)
-    frnn_status frnn_update(const frnn_optimizer *, frnn_dtype, int64_t count, const frnn_parameter *,
-                            int threads)
-    frnn_status frnn_squares_workspace(int64_t count, const frnn_parameter *, size_t *bytes)
-    frnn_status frnn_squares(frnn_dtype, int64_t count, const frnn_parameter *, double *squares,
-                             int threads, void *workspace)
-    const char *frnn_isa()
-    frnn_status frnn_set_isa(const char *name)
-    int frnn_has_isa(const char *name)
-    int frnn_num_threads()
-    frnn_status frnn_set_num_threads(int threads)
-    int frnn_default_num_threads()
+cdef const char *frnn_cell_name(frnn_cell cell) noexcept nogil
+cdef int64_t frnn_gates(frnn_cell cell) noexcept nogil
+cdef size_t frnn_itemsize(frnn_dtype dtype) noexcept nogil
+cdef const char *frnn_status_text(frnn_status status) noexcept nogil
+cdef int frnn_weight_shape(const frnn_layer *layer, frnn_weight weight, int64_t *shape) noexcept nogil
+cdef frnn_status frnn_pack_size(const frnn_layer *layer, frnn_pack_kind kind, size_t *bytes) noexcept nogil
+cdef frnn_status frnn_pack(const frnn_layer *layer, frnn_pack_kind kind, const void *const *weights, void *pack,
+                           int threads) noexcept nogil
+cdef frnn_status frnn_forward_workspace(const frnn_forward_args *args, size_t *bytes) noexcept nogil
+cdef frnn_status frnn_forward(const frnn_forward_args *args, void *workspace) noexcept nogil
+cdef frnn_status frnn_forward_each(const frnn_forward_args *args, void *const *workspaces, int calls) noexcept nogil
+cdef frnn_status frnn_tape_size(const frnn_layer *layer, const frnn_batch *batch, int64_t checkpoint_every,
+                                size_t *bytes) noexcept nogil
+cdef frnn_status frnn_backward_workspace(const frnn_backward_args *args, size_t *bytes) noexcept nogil
+cdef frnn_status frnn_backward(const frnn_backward_args *args, void *workspace) noexcept nogil
+cdef frnn_status frnn_backward_each(const frnn_backward_args *args, void *const *workspaces, int calls) noexcept nogil
+cdef frnn_status frnn_map(frnn_function function, frnn_dtype dtype, int64_t n, const void *x, void *y) noexcept nogil
+cdef int frnn_num_threads() noexcept nogil

@@ -14,6 +14,8 @@ import numpy as np
 
 cnp.import_array()
 
+include "seam/api.pxi"
+
 ISAS = ("generic", "avx2", "avx512", "avx512_bf16", "neon")
 
 

@@ -1,4 +1,4 @@
-"""The command ``fastrnn``: demo, train, sample, report, info.
+"""The command ``fastrnn``: demo, train, sample, report, export-c, info.
 
 A user's mistake is one line, status 2.
 """
@@ -22,6 +22,7 @@ from fastrnn.config import config
 from fastrnn.data import Ids, Stream, Vocabulary, read_text
 from fastrnn.diagnostics import findings
 from fastrnn.layers.cells import CELLS
+from fastrnn.models import Sequential, load
 from fastrnn.optimizers import Adam
 from fastrnn.serialization import check_writable
 from fastrnn.terminal import Progress, count, line
@@ -143,6 +144,17 @@ def _report(options: argparse.Namespace) -> None:
     line("saved", str(path))
 
 
+def _export_c(options: argparse.Namespace) -> None:
+    from fastrnn import export_c  # not at start: other commands never need it
+
+    model = load(options.model)
+    if not isinstance(model, Sequential):
+        kind = type(model).__name__
+        raise ValueError(f"{options.model}: expected a Sequential model, got {kind}")
+    export_c.export(model, options.out, options.name)
+    line("saved", str(options.out))
+
+
 def _info(options: argparse.Namespace) -> None:
     entries = config()
     for package in ("safetensors", "tqdm", "matplotlib"):
@@ -200,7 +212,7 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="fastrnn", description="Character models with LSTM, GRU and RNN.")
     commands = parser.add_subparsers(
-        title="commands", metavar="demo | train | sample | report | info", required=True
+        title="commands", metavar="demo | train | sample | report | export-c | info", required=True
     )
 
     def command(name: str, run: Command, help: str) -> Callable[..., None]:
@@ -245,6 +257,11 @@ def _parser() -> argparse.ArgumentParser:
     add = command("report", _report, "make a page of what happened inside a run")
     add("folder", "the folder that a Monitor was given", type=Path, metavar="RUN")
     add("--out", "file to write (report.html in RUN)", type=Path, metavar="FILE")
+
+    add = command("export-c", _export_c, "write a trained model as a C header that runs it")
+    add("model", "what train, demo or Sequential.save has written", type=Path, metavar="MODEL")
+    add("-o", "file to write", dest="out", required=True, type=Path, metavar="FILE")
+    add("--name", "what C names begin with (FILE's own name)", metavar="NAME")
 
     command("info", _info, "what this installation is made of, and which kernels it uses")
     return parser
