@@ -85,6 +85,7 @@ core = Extension(
 setup(
     cmdclass={"build_ext": BuildExt, "build_py": BuildWithSources},
     packages=find_packages(include=["fastrnn", "fastrnn.*"]),
-    package_data={"fastrnn": ["py.typed", "_core.pxd"]},
+    package_data={"fastrnn": ["py.typed", "_core.pxd", "_core.pyi"]},
+    include_package_data=False,  # what the sdist has besides is for building
     ext_modules=cythonize([core]),
 )
