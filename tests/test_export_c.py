@@ -23,6 +23,7 @@ from fastrnn.config import config
 from fastrnn.data import Vocabulary
 
 CC, CXX = shutil.which("cc") or shutil.which("gcc"), shutil.which("g++")
+CLANG = shutil.which("clang")
 ARM_CC = shutil.which("aarch64-linux-gnu-gcc")
 QEMU = shutil.which("qemu-aarch64-static") or shutil.which("qemu-aarch64")
 STRICT = ["-Wall", "-Wextra", "-Wunused-function", "-Werror", "-pedantic"]
@@ -80,6 +81,13 @@ def test_no_mode_of_the_compiler_changes_bits(models: Exported) -> None:
     if CXX:
         flags = ["-xc++", "-std=gnu++11", "-O2", *native()]
         assert models.differ(models.outputs([build(CXX, flags, models.main)])) == []
+
+
+@pytest.mark.skipif(not CLANG, reason="no clang")
+@pytest.mark.parametrize("mode", ["c99", "gnu99"])
+def test_the_bits_with_clang(models: Exported, mode: str) -> None:
+    program = build(CLANG, [f"-std={mode}", "-O2", *native()], models.main)
+    assert models.differ(models.outputs([program])) == []
 
 
 def test_a_fused_sum_would_be_seen(tmp_path: Path) -> None:

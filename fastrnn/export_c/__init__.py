@@ -37,7 +37,8 @@ once; libm is not needed. Everything is static: include it in one file.
 Compile with -O2 or -O3, and for the CPU that will run it (-march=native, -mcpu=...). Where that has
 a fused multiply-add, GCC and Clang on x86 with SSE2 and on 64-bit Arm make the bits of fastrnn's
 own kernels, in any mode of C or C++; elsewhere roundings differ. Numbers below the smallest normal
-one count as zero within a step. -ffast-math is refused.
+one count as zero within a step. -ffast-math is refused; give Clang no -ffp-contract=fast, which
+makes it pass over what the code asks for.
 */"""
 
 
