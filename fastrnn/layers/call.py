@@ -20,7 +20,7 @@ Lengths = NDArray[np.int64]
 OnGradient = Callable[[NDArray[np.float64]], object]
 
 # Up to so many steps of so many rows, packing the weights takes longer than it saves.
-_FEW_STEPS, _FEW_ROWS = 3, 16
+FEW_STEPS, FEW_ROWS = 3, 16
 
 
 def forward(
@@ -43,7 +43,7 @@ def forward(
     h_shape, c_shape = layer.state_shapes(batch)
     h_n = _core.empty(h_shape, double)
     c_n = _core.empty(c_shape, double) if layer.has_c else None
-    few = time <= _FEW_STEPS and batch <= _FEW_ROWS
+    few = time <= FEW_STEPS and batch <= FEW_ROWS
     tapes: list[Any] = []  # Tape when training
     masks: list[Array] = []
     rng, seed = None, 0

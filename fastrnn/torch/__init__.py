@@ -1,0 +1,23 @@
+"""fastrnn's kernels as PyTorch modules, for CPUs: a change of one line.
+
+    from fastrnn.torch import LSTM  # also GRU, RNN; was: from torch.nn import LSTM
+
+or, in a model that is already there, its weights, optimisers and hooks staying as they are::
+
+    print(fastrnn.torch.accelerate(model))  # what it replaced, and what it left and why
+
+The modules take and return what `torch.nn`'s do, `PackedSequence` too, train with autograd and run
+inside `torch.compile`. Threads are fastrnn's own: `fastrnn.set_num_threads` and
+FASTRNN_NUM_THREADS, at first as many as this process has CPUs; `torch.set_num_threads` and
+OMP_NUM_THREADS say nothing about them.
+"""
+
+try:
+    import torch as _torch  # noqa: F401
+except ImportError as error:
+    raise ImportError("fastrnn.torch needs PyTorch: pip install 'fastrnn[torch]'") from error
+
+from fastrnn.torch.modules import GRU, LSTM, RNN
+from fastrnn.torch.replacing import Report, accelerate
+
+__all__ = ["GRU", "LSTM", "RNN", "Report", "accelerate"]

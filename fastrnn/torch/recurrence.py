@@ -1,0 +1,215 @@
+"""A stack of layers as autograd knows it: a Function, and for torch.compile an operator.
+
+Both run `stack`. Weights belong to PyTorch, where they may change without a trace (``p.data``), so
+they are packed in every call. A tape serves one backward pass; where a graph is kept for a second
+one (retain_graph) the layers are run again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from weakref import WeakValueDictionary
+
+import numpy as np
+import torch
+from torch import Tensor, from_numpy, is_grad_enabled
+from torch.compiler import is_compiling
+
+from fastrnn.torch import stack
+from fastrnn.torch.stack import Stack
+
+Tensors = Sequence[Any]  # Tensor or None
+Spec = tuple[str, int, int, int, int, bool, bool, bool]  # Stack's arguments but `double`
+Call = tuple[Stack, int, Any]  # the layers, from which on tapes are kept, batch_sizes
+Kept = list[list[Any]]  # a call's tapes, until they are taken
+
+
+def run(spec: Spec, batch_sizes: Tensor | None, inputs: Tensors) -> tuple[Tensor, ...]:
+    """``(y, h_n)``, for LSTM ``(y, h_n, c_n)``; see `stack.forward`.
+
+    inputs: x, h_0, c_0 and the weights.
+    """
+    layers = kept_from = spec[4]
+    if is_grad_enabled():
+        for i, tensor in enumerate(inputs):
+            if tensor is not None and tensor.requires_grad:
+                kept_from = (i - 3) * layers // (len(inputs) - 3) if i > 3 else 0
+                break
+    if is_compiling():
+        outputs = _operator(*spec, kept_from, batch_sizes, *inputs[:3], inputs[3:])
+        return outputs[: 2 + (spec[0] == "LSTM")]  # type: ignore[no-any-return]
+    call = (stack.stack(*spec, inputs[0].dtype is torch.float64), kept_from, batch_sizes)
+    if kept_from == layers:
+        return _forward(call, inputs)[0]
+    return _Recurrence.apply(call, *inputs)  # type: ignore[no-any-return]
+
+
+def _forward(call: Call, inputs: Tensors) -> tuple[tuple[Tensor, ...], Kept]:
+    layers, kept_from, batch_sizes = call
+    x, *others = inputs
+    h_0, c_0, *weights = [None if each is None else each.contiguous().numpy() for each in others]
+    weights.append(None)
+    y, h_n, c_n, tapes = stack.forward(
+        layers, kept_from, x.numpy(), None if batch_sizes is None else batch_sizes.numpy(),
+        h_0, c_0, weights,
+    )  # fmt: skip
+    outputs = from_numpy(y), from_numpy(h_n)
+    return outputs if c_n is None else (*outputs, from_numpy(c_n)), [tapes]
+
+
+def _backward(
+    call: Call, kept: Kept, inputs: Tensors, gradients: Tensors, needs: Sequence[bool]
+) -> list[Any]:
+    """The gradients of `inputs`, None where there is no need."""
+    if not inputs[0].numel():
+        pairs = zip(inputs, needs, strict=True)
+        return [torch.zeros_like(each) if need else None for each, need in pairs]
+    try:
+        tapes = kept.pop()  # atomic: of several threads one gets them
+    except IndexError:
+        [tapes] = _forward(call, inputs)[1]
+    layers, kept_from, batch_sizes = call
+    dy, *states = gradients
+    dh_n, dc_n = [None if each is None else each.contiguous().numpy() for each in states]
+    found = stack.backward(
+        layers, kept_from, tapes, None if batch_sizes is None else batch_sizes.numpy(),
+        None if dy is None else dy.numpy(), dh_n, dc_n, needs,
+    )  # fmt: skip
+    return [None if each is None else from_numpy(each) for each in found]
+
+
+class _Recurrence(torch.autograd.Function):
+    """Its tensors are x, h_0, c_0 and the weights."""
+
+    @staticmethod
+    def forward(ctx: Any, call: Call, *inputs: Tensor | None) -> tuple[Tensor, ...]:
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*inputs)  # which finds out changes in place
+        outputs, kept = _forward(call, inputs)
+        ctx.call = call, kept
+        return outputs
+
+    @staticmethod
+    def backward(
+        ctx: Any, dy: Tensor | None, dh_n: Tensor | None, dc_n: Tensor | None = None
+    ) -> tuple[Any, ...]:
+        call, kept = ctx.call
+        inputs, gradients = ctx.saved_tensors, (dy, dh_n, dc_n)
+        given = call, kept, inputs, gradients, ctx.needs_input_grad[1:]
+        if is_grad_enabled():
+            return (None, *_Gradients.apply(given, *inputs, *gradients))
+        return (None, *_backward(*given))
+
+
+class _Gradients(torch.autograd.Function):
+    """What `_backward` gives, which depends on tensors but has no derivative."""
+
+    @staticmethod
+    def forward(ctx: Any, given: Any, *_: Any) -> tuple[Any, ...]:
+        return tuple(_backward(*given))
+
+    @staticmethod
+    def backward(ctx: Any, *_: Any) -> Any:
+        raise RuntimeError("fastrnn.torch: the gradients of a recurrent layer have no derivatives")
+
+
+# --- The operator ---------------------------------------------------------------------------------
+# What its backward pass needs of its forward pass goes from one to the other beside the graph: the
+# last output is a token, one byte, whose memory holds the tapes. Who copies a token, or uses it
+# twice, makes the layers run again.
+
+
+class _Token(np.ndarray):
+    kept: Kept
+
+
+_tokens: WeakValueDictionary[int, _Token] = WeakValueDictionary()  # by address
+
+_CALL = (
+    "str mode, int input_size, int hidden_size, int proj_size, int num_layers, bool bias, "
+    "bool bidirectional, bool batch_first, int kept_from, Tensor? batch_sizes"
+)
+_SPEC_SIZE = 10
+_INPUTS = "Tensor x, Tensor? h_0, Tensor? c_0, Tensor[] weights"
+
+
+@torch.library.custom_op(
+    "fastrnn::recurrence",
+    mutates_args=(),
+    device_types="cpu",
+    schema=f"({_CALL}, {_INPUTS}) -> (Tensor, Tensor, Tensor, Tensor)",
+)
+def _operator(*arguments: Any) -> tuple[Tensor, ...]:
+    """y, h_n, c_n (nothing where there is none), token."""
+    call, inputs = _arguments(arguments)
+    outputs, kept = _forward(call, inputs)
+    array = np.zeros(1, np.uint8).view(_Token)
+    array.kept = kept
+    _tokens[array.ctypes.data] = array
+    c_n = outputs[2] if call[0].has_c else inputs[0].new_empty(0)
+    return (*outputs[:2], c_n, from_numpy(array))
+
+
+@torch.library.custom_op(
+    "fastrnn::recurrence_backward",
+    mutates_args=(),
+    device_types="cpu",
+    schema=f"({_CALL}, {_INPUTS}, Tensor token, Tensor? dy, Tensor? dh_n, Tensor? dc_n, "
+    "bool[] needs) -> Tensor[]",
+)
+def _operator_backward(*arguments: Any) -> list[Tensor]:
+    """The gradients that are needed."""
+    *given, token, dy, dh_n, dc_n, needs = arguments
+    array = _tokens.get(token.data_ptr())
+    kept: Kept = [] if array is None else array.kept
+    call, inputs = _arguments(given)
+    found = _backward(call, kept, inputs, (dy, dh_n, dc_n), needs)
+    return [each for each in found if each is not None]
+
+
+def _arguments(given: Sequence[Any]) -> tuple[Call, list[Any]]:
+    """The call, and its x, h_0, c_0 and weights in one list."""
+    *spec, kept_from, batch_sizes, x, h_0, c_0, weights = given
+    layers = stack.stack(*spec, x.dtype is torch.float64)
+    return (layers, kept_from, batch_sizes), [x, h_0, c_0, *weights]
+
+
+@_operator.register_fake
+def _shapes(*arguments: Any) -> tuple[Tensor, ...]:
+    (layers, _, batch_sizes), (x, *_) = _arguments(arguments)
+    if batch_sizes is None:
+        batch = x.shape[0 if layers.batch_first else 1]
+    else:
+        batch = torch.library.get_ctx().new_dynamic_size()
+    y = x.new_empty((*x.shape[:-1], layers.output_size))
+    h_n = x.new_empty((layers.states, batch, layers.state_size))
+    c_n = x.new_empty((layers.states, batch, layers.hidden_size) if layers.has_c else 0)
+    return y, h_n, c_n, x.new_empty(1, dtype=torch.uint8)
+
+
+@_operator_backward.register_fake
+def _backward_shapes(*arguments: Any) -> list[Tensor]:
+    x, h_0, c_0, weights, *_, needs = arguments[_SPEC_SIZE:]
+    pairs = zip((x, h_0, c_0, *weights), needs, strict=True)
+    return [each.new_empty(each.shape) for each, need in pairs if need]
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    *ctx.spec, batch_sizes, x, h_0, c_0, weights = inputs
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(batch_sizes, output[3], x, h_0, c_0, *weights)
+
+
+def _operator_gradients(ctx: Any, dy: Any, dh_n: Any, dc_n: Any, _: Any) -> tuple[Any, ...]:
+    batch_sizes, token, x, h_0, c_0, *weights = ctx.saved_tensors
+    *needs, of_weights = ctx.needs_input_grad[-4:]
+    needs += of_weights
+    dc_n = dc_n if ctx.spec[0] == "LSTM" else None
+    arguments = (*ctx.spec, batch_sizes, x, h_0, c_0, weights, token, dy, dh_n, dc_n, needs)
+    found = iter(_operator_backward(*arguments))
+    dx, dh_0, dc_0, *others = [next(found) if need else None for need in needs]
+    return (*[None] * _SPEC_SIZE, dx, dh_0, dc_0, others)
+
+
+_operator.register_autograd(_operator_gradients, setup_context=_keep)
