@@ -41,9 +41,9 @@ def check_probability(value: Any, name: str) -> float:
 
 def check_flag(value: Any, name: str) -> bool:
     """`value`, which must be True or False, or an error that names it."""
-    if not isinstance(value, bool):
+    if not isinstance(value, bool | np.bool_):
         raise TypeError(f"{name}: expected True or False, got {value!r}")
-    return value
+    return bool(value)
 
 
 def check_whole(value: Any, name: str, least: int) -> int:

@@ -165,7 +165,7 @@ class _SequenceEstimator(BaseEstimator):
         return first, last if last[2] is not None else last[:2]
 
     def _predict(self, X: Any) -> Array:
-        check_is_fitted(self)
+        check_is_fitted(self, "model_")
         outputs: Any = self.model_.predict(self._rows(X, reset=False), self.batch_size)
         return np.asarray(outputs)
 

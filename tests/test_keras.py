@@ -213,12 +213,39 @@ def test_other_models_are_named(keras: Any, tmp_path: Path) -> None:
         fk.load(tmp_path / "f.keras")
     with pytest.raises(ValueError, match="expected a Sequential model, got Functional"):
         fk.from_keras(functional)
-    with pytest.raises(ValueError, match=r"inner \(Sequential\): "):
+    with pytest.raises(ValueError, match=r"inner \(Sequential\): this class does not map$"):
         fk.from_keras(nested)
     with pytest.raises(ValueError, match=r"\(GRU\): expected 3 arrays of weights, got 0"):
         fk.from_keras(keras.layers.GRU(H))
     with pytest.raises(ValueError, match=r"\(Activation\): is not a layer by itself here"):
         fk.from_keras(keras.layers.Activation("linear"))
+
+
+def test_classes_of_ones_own(keras: Any, tmp_path: Path) -> None:
+    class Sequential(keras.Sequential):
+        def call(self, x: Any, training: Any = None, mask: Any = None) -> Any:
+            return 2 * super().call(x, training=training)
+
+    class Model(keras.Model):
+        def __init__(self, option: Any) -> None:
+            super().__init__()
+
+    own = Sequential([keras.Input((None, I)), keras.layers.GRU(H)])
+    with pytest.raises(ValueError, match="expected a Sequential model, got Sequential of test_k"):
+        fk.from_keras(own)
+    own.save(tmp_path / "own.keras")
+    with pytest.raises(ValueError, match="expected a Sequential model, got Sequential of test_k"):
+        fk.load(tmp_path / "own.keras")
+    for other in (Model(object()), fr.GRU(I, H), None):
+        kind = type(other).__name__
+        with pytest.raises(TypeError, match=f"source: expected a Sequential .*, got {kind}$"):
+            fk.from_keras(other)
+
+
+def test_two_directions_in_float64(keras: Any, rng: Any) -> None:
+    ours, x = fr.GRU(I, H, bidirectional=True, dtype="float64"), rng.standard_normal((B, T, I))
+    theirs = fk.to_keras(ours)(x).detach().numpy()
+    np.testing.assert_allclose(theirs, ours(x)[0], rtol=1e-12, atol=1e-12)
 
 
 def test_training_alone_is_left_out_by_name(keras: Any, rng: Any) -> None:

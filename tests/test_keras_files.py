@@ -152,13 +152,18 @@ def test_damaged_files_and_others_are_refused(parts: Any, tmp_path: Path, rng: A
             refused += 1
             assert "bad.keras: " in str(error)
     assert refused > len(flips) // 2
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("metadata.json", json.dumps({"keras_version": "3.0"}))
+    with pytest.raises(ValueError, match="neither stored nor deflated"):
+        fk.load(path)
     for version in ("2.15.0", "4.0.0"):
         keras_files.write(path, model, weights, version)
         with pytest.raises(
             ValueError, match=f"expected a file of Keras 3, got one of .* {version}"
         ):
             fk.load(path)
-    keras_files.write(path, {"class_name": "Functional", "config": {}}, {})
+    functional = {"module": "keras", "class_name": "Functional", "config": {}}
+    keras_files.write(path, functional, {})
     with pytest.raises(ValueError, match="expected a Sequential model, got Functional"):
         fk.load(path)
     for other in ([], {"class_name": "Sequential"}, None):

@@ -225,6 +225,9 @@ ONE = np.array([1])
          "node 'g', operator Gemm: .* alpha=1"),
         ([node("MatMul", ["x", "U"], ["z"], name="g"), node("Softmax", ["z"], ["y"], name="s",
          axis=1)], {"U": np.ones((2, 2), "f4")}, "node 's', operator Softmax: axis: .* got 1"),
+        ([node("MatMul", ["x", "U"], ["z"]), node("Transpose", ["z"], ["t"], perm=[0, 2, 1]),
+          node("Softmax", ["t"], ["s"], name="s"), node("Transpose", ["s"], ["y"], perm=[0, 2, 1])],
+         {"U": np.ones((2, 2), "f4")}, "node 's', operator Softmax: expected features last"),
     ],
 )  # fmt: skip
 def test_graphs_that_are_refused(
@@ -266,6 +269,14 @@ def test_inputs_that_are_refused(rng: Any, tmp_path: Path) -> None:
         fastrnn.onnx.load(
             make_model(SEQUENCE, half | {"one": ONE}, outputs=("s",), dtype="float16")
         )
+    model = make_model([node("Add", ["x", "b"], ["y"])], {"b": np.ones(2, "f4")})
+    model.graph.initializer[0].data_type = 99
+    with pytest.raises(ValueError, match="initializers are damaged"):
+        fastrnn.onnx.load(model)
+    model.graph.input[0].type.tensor_type.elem_type = 99
+    model.graph.initializer[0].data_type = onnx.TensorProto.FLOAT
+    with pytest.raises(ValueError, match="input 'x': expected a tensor of known dtype and rank"):
+        fastrnn.onnx.prepare(model)
     for name, content in (("text.onnx", b"no model"), ("empty.onnx", b"")):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ValueError, match="not "):

@@ -202,6 +202,27 @@ def test_errors_name_what_does_not_fit(rows: Any) -> None:
         fs.SequenceClassifier(**QUICK).fit(X, y, np.zeros(60))
 
 
+def test_values_of_numpy_arrays_as_options(rows: Any) -> None:
+    X, y = rows
+    model = fs.SequenceClassifier(**QUICK | {"epochs": 1})
+    grid = {
+        "bidirectional": np.array([True]),
+        "cell": np.array(["gru"]),
+        "num_layers": np.ones(1, int),
+    }
+    search = selection.GridSearchCV(model, grid, cv=2).fit(X, y)
+    assert search.best_estimator_.model_.layers[0].bidirectional is True
+
+
+def test_after_a_fit_that_failed_nothing_is_fitted(rows: Any) -> None:
+    X, y = rows
+    model = fs.SequenceClassifier(cell="elman")
+    with pytest.raises(ValueError, match="cell: expected"):
+        model.fit(X, y)
+    with pytest.raises(exceptions.NotFittedError):
+        model.predict(X)
+
+
 def test_without_scikit_learn_the_extra_is_named(monkeypatch: Any) -> None:
     monkeypatch.delitem(sys.modules, "fastrnn.sklearn")
     monkeypatch.setitem(sys.modules, "sklearn.base", None)

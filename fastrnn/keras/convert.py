@@ -35,12 +35,16 @@ _MAY_GO = (
 def from_keras(source: Any, *, without: Iterable[str] = ()) -> Any:
     """A fastrnn `Sequential` of a Keras Sequential, or a layer of a layer, its weights copied.
 
-    `without`: see `fastrnn.keras`. Raises ValueError for what does not map or has no weights yet.
+    `without`: see `fastrnn.keras`. Raises ValueError for what does not map or has no weights yet,
+    TypeError for what is no layer or model that Keras can describe.
     """
     names, kind = checked(without), type(source)
-    described = {
-        "module": kind.__module__, "class_name": kind.__name__, "config": source.get_config(),
-    }  # fmt: skip
+    try:
+        config = source.get_config()
+    except (AttributeError, NotImplementedError):
+        wanted = "a Sequential of Keras, or a layer"
+        raise TypeError(f"source: expected {wanted}, got {kind.__name__}") from None
+    described = {"module": kind.__module__, "class_name": kind.__name__, "config": config}
     if hasattr(source, "layers"):
         return sequential(described, lambda _: [x.get_weights() for x in source.layers], names)
     made = _layers([described], [source.get_weights()], names)
@@ -53,10 +57,16 @@ def sequential(
     model: Any, read: Callable[[list[str]], list[Arrays]], without: list[str]
 ) -> Sequential:
     """The model of this description; `read` gives the weights of layers of such kinds."""
-    if model["class_name"] != "Sequential":
-        raise ValueError(f"expected a Sequential model, got {_shown(model)}")
+    if model["class_name"] != "Sequential" or not _is_keras(model):
+        where = model["module"]
+        raise ValueError(f"expected a Sequential model, got {_shown(model)} of {where}")
     entries = [x for x in model["config"]["layers"] if x["class_name"] != "InputLayer"]
     return Sequential(_layers(entries, read([x["class_name"] for x in entries]), without))
+
+
+def _is_keras(entry: Any) -> bool:
+    """Whether the class is Keras's own."""
+    return f"{entry['module']}.".startswith("keras.") and not entry.get("registered_name")
 
 
 class _Refusal(ValueError):
@@ -71,7 +81,7 @@ class _Config:
         self._values = {"trainable": True, "dtype": "float32", **entry["config"]}
         self._name = self._values.pop("name", "?")
         self._without = without
-        if not entry["module"].startswith("keras.") or entry.get("registered_name"):
+        if not _is_keras(entry):
             self.refuse("a class of one's own does not map")
 
     def refuse(self, what: str) -> None:

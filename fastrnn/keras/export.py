@@ -99,7 +99,7 @@ def _recurrent(
                 weights.append(np.stack([*biases, np.zeros_like(biases[0])][:2]))
             elif biases:
                 weights.append(np.sum(biases, axis=0))
-        made = keras_layers.Bidirectional(made) if layer.bidirectional else made
+        made = keras_layers.Bidirectional(made, dtype=dtype) if layer.bidirectional else made
         yield made, [reordered(array, kind) for array in weights]
         if above and layer.dropout:
             yield keras_layers.Dropout(layer.dropout, dtype=dtype), []

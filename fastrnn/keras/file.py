@@ -42,6 +42,8 @@ def load(path: str | os.PathLike[str], *, without: Iterable[str] = ()) -> Sequen
     names, data = checked(without), Path(path).read_bytes()
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            if any(entry.compress_type not in (0, 8) for entry in archive.infolist()):
+                raise zipfile.BadZipFile("neither stored nor deflated")
             version = str(json.loads(archive.read("metadata.json"))["keras_version"])
             model = json.loads(archive.read("config.json"))
             weights = io.BytesIO(archive.read("model.weights.h5"))

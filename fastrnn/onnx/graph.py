@@ -48,17 +48,20 @@ def attributes(node: Any) -> dict[str, Any]:
 
 
 def initializers(graph: Any) -> dict[str, NDArray[Any]]:
-    """By name; ValueError for a sparse one."""
+    """By name; ValueError for a sparse one, and one of no known dtype."""
     if graph.sparse_initializer:
         raise ValueError("model: sparse initializers are not supported")
-    return {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    try:
+        return {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    except FAULTS as error:
+        raise ValueError(f"model: its initializers are damaged ({error})") from None
 
 
 def declared(value: Any) -> tuple[np.dtype, list[int | str]]:
     """Dtype and shape of a graph's input, a name or "?" for a size that is open."""
     tensor = value.type.tensor_type
-    if not tensor.HasField("shape"):
-        raise ValueError(f"input {value.name!r}: expected a tensor of known rank")
+    if not tensor.HasField("shape") or tensor.elem_type not in helper.get_all_tensor_dtypes():
+        raise ValueError(f"input {value.name!r}: expected a tensor of known dtype and rank")
     shape = [
         d.dim_value if d.HasField("dim_value") else d.dim_param or "?" for d in tensor.shape.dim
     ]

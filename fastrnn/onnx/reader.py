@@ -214,6 +214,8 @@ class _Reader:
         layer = self.layers[-1] if self.layers else None
         if not isinstance(layer, _Affine) or layer.activation is not None:
             raise ValueError("expected to stand after an affine map")
+        if flow.axes[-1] != FEATURES:
+            raise ValueError(f"expected features last, got {flow.axes}")
         return layer
 
     def _activation(self, name: str, a: dict[str, Any], flow: Flow) -> Flow:
