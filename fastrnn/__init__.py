@@ -48,7 +48,7 @@ def get_include() -> str:
     A C program needs these files alone and builds with one line; its README says more::
 
         inc=$(python -c "import fastrnn; print(fastrnn.get_include())")
-        cc -O2 -ffp-contract=off -pthread -I$inc program.c $inc/*.c $inc/kernels/*.c -lm -o program
+        cc -O2 -ffp-contract=off -pthread -I"$inc" prog.c "$inc"/*.c "$inc"/kernels/*.c -lm -o prog
 
     Raises FileNotFoundError where they are not there.
     """

@@ -191,6 +191,51 @@ def test_activation_checkpointing() -> None:
         y, _ = call(x)
         found.append((y, *torch.autograd.grad(y.sum(), [x, *module.parameters()])))
     assert all(map(torch.equal, *found))
+    y, _ = torch.utils.checkpoint.checkpoint(module, x, use_reentrant=False)
+    gc.collect()
+    assert not recurrence._kept  # before the backward pass there are no tapes
+
+
+def test_saved_tensors_may_be_copies() -> None:
+    module, x, found = ft.LSTM(4, 6, 2), torch.randn(5, 2, 4), []
+    for change in (torch.clone, torch.Tensor.zero_):
+        with torch.autograd.graph.saved_tensors_hooks(torch.clone, lambda saved: saved):
+            y, _ = module(x)
+        change(x)
+        found.append(torch.autograd.grad(y.sum(), list(module.parameters())))
+    assert all(map(torch.equal, *found))
+
+
+def test_conjugates_imaginary_parts_are_taken() -> None:
+    """Whose signs PyTorch changes as they are read."""
+    module = ft.GRU(4, 6)
+    lazy, found = [torch._neg_view(torch.randn(5, 2, size)) for size in (4, 6)], []
+    for x, dy in (lazy, [each.clone() for each in lazy]):
+        y, _ = module(x)
+        found.append((y, *torch.autograd.grad(y, list(module.parameters()), dy)))
+    assert all(map(torch.equal, *found))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch's own
+def test_forward_mode_is_refused_not_ignored() -> None:
+    module = ft.GRU(4, 6).requires_grad_(False)
+    x = torch.randn(5, 2, 4)
+    with torch.autograd.forward_ad.dual_level(), pytest.raises(NotImplementedError, match="jvp"):
+        module(torch.autograd.forward_ad.make_dual(x, x))
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::DeprecationWarning")
+@pytest.mark.parametrize("grad", [True, False])
+def test_traces_hold_no_result_as_a_constant(grad: bool) -> None:
+    module, x = ft.LSTM(4, 6, 2), torch.randn(5, 2, 4)
+    with torch.set_grad_enabled(grad):
+        traced = torch.jit.trace(module, x)
+    assert torch.equal(traced(2 * x)[0], module(2 * x)[0])
+    grads = [torch.autograd.grad(f(2 * x)[0].sum(), module.weight_hh_l0) for f in (traced, module)]
+    assert torch.equal(*[grad for [grad] in grads])
+    module.requires_grad_(False)
+    graph = torch.fx.experimental.proxy_tensor.make_fx(lambda x: module(x)[0])(x)
+    assert torch.equal(graph(2 * x), module(2 * x)[0])
 
 
 class Model(torch.nn.Module):
@@ -247,7 +292,30 @@ def test_compile_breaks_no_graph(
     with torch.no_grad():
         assert torch.equal(compiled(x)[0], model(x)[0])
     gc.collect()
-    assert not recurrence._tokens  # nor do tapes outlive their graph
+    assert not recurrence._kept  # nor do tapes outlive their graph
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("time", [2, 9])  # of few steps weights are not copied
+@pytest.mark.parametrize("overwritten", [0, 3])
+def test_memory_may_be_in_other_use_until_the_backward_pass(overwritten: int, time: int) -> None:
+    inputs = [torch.randn(time, 2, 4), None, None, *ft.GRU(4, 6).parameters()]
+    spec = ("GRU", 4, 6, 0, 1, True, False, False)
+
+    def call(inputs: Any) -> tuple[Any, ...]:
+        return (*spec, 0, None, *inputs[:3], inputs[3:])
+
+    def backward(token: Any, inputs: Any) -> Any:
+        needs = [True, False, False] + [True] * 4
+        return recurrence._operator_backward(
+            *call(inputs), token, torch.ones(time, 2, 6), None, None, needs
+        )
+
+    want = backward(recurrence._operator(*call(inputs))[3], inputs)
+    token = recurrence._operator(*call(inputs))[3]
+    again = [each if each is None else each.clone() for each in inputs]  # as a compiler makes them
+    inputs[overwritten].zero_()
+    assert all(map(torch.equal, backward(token, again), want))
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute")  # Dynamo looks at it

@@ -1,7 +1,7 @@
 // fastrnn's kernels in a C program without Python: an LSTM over a batch of sequences, and again step by step.
 //
 //     inc=$(python -c "import fastrnn; print(fastrnn.get_include())")
-//     cc -O2 -ffp-contract=off -pthread -I$inc embed.c $inc/*.c $inc/kernels/*.c -lm -o embed
+//     cc -O2 -ffp-contract=off -pthread -I"$inc" embed.c "$inc"/*.c "$inc"/kernels/*.c -lm -o embed
 //
 // It prints the last output of every sequence, which are the same numbers both times. The weights are made up; those
 // of a trained model are arrays of the same shapes, such as lstm.state_dict()["weight_ih_l0"].

@@ -1,20 +1,27 @@
 """A stack of layers as autograd knows it: a Function, and for torch.compile an operator.
 
 Both run `stack`. Weights belong to PyTorch, where they may change without a trace (``p.data``), so
-they are packed in every call. A tape serves one backward pass; where a graph is kept for a second
-one (retain_graph) the layers are run again.
+they are packed in every call.
+
+What a backward pass needs of its forward pass, the tapes, goes from one to the other beside the
+graph: among the saved tensors is a token, one byte, whose memory holds them. Who saves less
+(checkpoints) so saves tapes too. They serve one backward pass, and refer to the memory of x and of
+weights; where a graph is kept for a second one (retain_graph), a token was copied, or x is given at
+another place than then, its old one perhaps in other use, the layers are run again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
-from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
 from torch import Tensor, from_numpy, is_grad_enabled
+from torch._C import _len_torch_dispatch_stack
+from torch.autograd import forward_ad
 from torch.compiler import is_compiling
+from torch.jit import is_tracing
 
 from fastrnn.torch import stack
 from fastrnn.torch.stack import Stack
@@ -22,7 +29,17 @@ from fastrnn.torch.stack import Stack
 Tensors = Sequence[Any]  # Tensor or None
 Spec = tuple[str, int, int, int, int, bool, bool, bool]  # Stack's arguments but `double`
 Call = tuple[Stack, int, Any]  # the layers, from which on tapes are kept, batch_sizes
-Kept = list[list[Any]]  # a call's tapes, until they are taken
+Kept = list[tuple[list[int], Any]]  # addresses of a call's inputs, and its tapes until taken
+
+
+_kept: dict[int, Kept] = {}  # by a token's address
+
+
+class _Token(np.ndarray):
+    address: int
+
+    def __del__(self, forget: Any = _kept.pop) -> None:
+        forget(self.address, None)
 
 
 def run(spec: Spec, batch_sizes: Tensor | None, inputs: Tensors) -> tuple[Tensor, ...]:
@@ -31,18 +48,32 @@ def run(spec: Spec, batch_sizes: Tensor | None, inputs: Tensors) -> tuple[Tensor
     inputs: x, h_0, c_0 and the weights.
     """
     layers = kept_from = spec[4]
-    if is_grad_enabled():
+    tracing = is_tracing()  # what is traced in one mode may run in the other
+    if is_grad_enabled() or tracing:
         for i, tensor in enumerate(inputs):
             if tensor is not None and tensor.requires_grad:
                 kept_from = (i - 3) * layers // (len(inputs) - 3) if i > 3 else 0
                 break
-    if is_compiling():
+    if is_compiling() or tracing or _len_torch_dispatch_stack():
         outputs = _operator(*spec, kept_from, batch_sizes, *inputs[:3], inputs[3:])
         return outputs[: 2 + (spec[0] == "LSTM")]  # type: ignore[no-any-return]
     call = (stack.stack(*spec, inputs[0].dtype is torch.float64), kept_from, batch_sizes)
-    if kept_from == layers:
+    if kept_from == layers and forward_ad._current_level < 0:  # which autograd's Function refuses
         return _forward(call, inputs)[0]
     return _Recurrence.apply(call, *inputs)  # type: ignore[no-any-return]
+
+
+def _addresses(inputs: Tensors) -> list[int]:
+    """Of x and the weights."""
+    return [each.data_ptr() for each in (inputs[0], *inputs[3:])]
+
+
+def _token(kept: Kept) -> Tensor:
+    array = _Token(1, np.uint8)
+    token = from_numpy(array)
+    array.address = token.data_ptr()
+    _kept[array.address] = kept
+    return token
 
 
 def _forward(call: Call, inputs: Tensors) -> tuple[tuple[Tensor, ...], Kept]:
@@ -51,30 +82,33 @@ def _forward(call: Call, inputs: Tensors) -> tuple[tuple[Tensor, ...], Kept]:
     h_0, c_0, *weights = [None if each is None else each.contiguous().numpy() for each in others]
     weights.append(None)
     y, h_n, c_n, tapes = stack.forward(
-        layers, kept_from, x.numpy(), None if batch_sizes is None else batch_sizes.numpy(),
-        h_0, c_0, weights,
+        layers, kept_from, x.resolve_neg().numpy(),
+        None if batch_sizes is None else batch_sizes.numpy(), h_0, c_0, weights,
     )  # fmt: skip
     outputs = from_numpy(y), from_numpy(h_n)
-    return outputs if c_n is None else (*outputs, from_numpy(c_n)), [tapes]
+    kept = [(_addresses(inputs), tapes)] if tapes else []
+    return outputs if c_n is None else (*outputs, from_numpy(c_n)), kept
 
 
 def _backward(
-    call: Call, kept: Kept, inputs: Tensors, gradients: Tensors, needs: Sequence[bool]
+    call: Call, token: Tensor, inputs: Tensors, gradients: Tensors, needs: Sequence[bool]
 ) -> list[Any]:
     """The gradients of `inputs`, None where there is no need."""
     if not inputs[0].numel():
         pairs = zip(inputs, needs, strict=True)
         return [torch.zeros_like(each) if need else None for each, need in pairs]
     try:
-        tapes = kept.pop()  # atomic: of several threads one gets them
-    except IndexError:
-        [tapes] = _forward(call, inputs)[1]
+        addresses, tapes = _kept[token.data_ptr()].pop()  # atomic: of several threads one gets them
+    except (KeyError, IndexError):
+        addresses = []
+    if addresses != _addresses(inputs):
+        [(_, tapes)] = _forward(call, inputs)[1]
     layers, kept_from, batch_sizes = call
     dy, *states = gradients
     dh_n, dc_n = [None if each is None else each.contiguous().numpy() for each in states]
     found = stack.backward(
         layers, kept_from, tapes, None if batch_sizes is None else batch_sizes.numpy(),
-        None if dy is None else dy.numpy(), dh_n, dc_n, needs,
+        None if dy is None else dy.resolve_neg().numpy(), dh_n, dc_n, needs,
     )  # fmt: skip
     return [None if each is None else from_numpy(each) for each in found]
 
@@ -85,18 +119,18 @@ class _Recurrence(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, call: Call, *inputs: Tensor | None) -> tuple[Tensor, ...]:
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*inputs)  # which finds out changes in place
         outputs, kept = _forward(call, inputs)
-        ctx.call = call, kept
+        ctx.save_for_backward(*inputs, _token(kept))  # which finds out changes in place
+        ctx.call = call
         return outputs
 
     @staticmethod
     def backward(
         ctx: Any, dy: Tensor | None, dh_n: Tensor | None, dc_n: Tensor | None = None
     ) -> tuple[Any, ...]:
-        call, kept = ctx.call
-        inputs, gradients = ctx.saved_tensors, (dy, dh_n, dc_n)
-        given = call, kept, inputs, gradients, ctx.needs_input_grad[1:]
+        *inputs, token = ctx.saved_tensors
+        gradients = dy, dh_n, dc_n
+        given = ctx.call, token, inputs, gradients, ctx.needs_input_grad[1:]
         if is_grad_enabled():
             return (None, *_Gradients.apply(given, *inputs, *gradients))
         return (None, *_backward(*given))
@@ -115,16 +149,6 @@ class _Gradients(torch.autograd.Function):
 
 
 # --- The operator ---------------------------------------------------------------------------------
-# What its backward pass needs of its forward pass goes from one to the other beside the graph: the
-# last output is a token, one byte, whose memory holds the tapes. Who copies a token, or uses it
-# twice, makes the layers run again.
-
-
-class _Token(np.ndarray):
-    kept: Kept
-
-
-_tokens: WeakValueDictionary[int, _Token] = WeakValueDictionary()  # by address
 
 _CALL = (
     "str mode, int input_size, int hidden_size, int proj_size, int num_layers, bool bias, "
@@ -144,11 +168,8 @@ def _operator(*arguments: Any) -> tuple[Tensor, ...]:
     """y, h_n, c_n (nothing where there is none), token."""
     call, inputs = _arguments(arguments)
     outputs, kept = _forward(call, inputs)
-    array = np.zeros(1, np.uint8).view(_Token)
-    array.kept = kept
-    _tokens[array.ctypes.data] = array
     c_n = outputs[2] if call[0].has_c else inputs[0].new_empty(0)
-    return (*outputs[:2], c_n, from_numpy(array))
+    return (*outputs[:2], c_n, _token(kept))
 
 
 @torch.library.custom_op(
@@ -161,10 +182,8 @@ def _operator(*arguments: Any) -> tuple[Tensor, ...]:
 def _operator_backward(*arguments: Any) -> list[Tensor]:
     """The gradients that are needed."""
     *given, token, dy, dh_n, dc_n, needs = arguments
-    array = _tokens.get(token.data_ptr())
-    kept: Kept = [] if array is None else array.kept
     call, inputs = _arguments(given)
-    found = _backward(call, kept, inputs, (dy, dh_n, dc_n), needs)
+    found = _backward(call, token, inputs, (dy, dh_n, dc_n), needs)
     return [each for each in found if each is not None]
 
 
