@@ -38,8 +38,8 @@ def accelerate(model: nn.Module) -> Report:
     """Let every `torch.nn.LSTM`, GRU and RNN in `model`, itself too, run on fastrnn's kernels.
 
     In place: a module stays the object that it is, with its parameters (ties and optimisers hold),
-    its hooks and its mode, and becomes a `fastrnn.torch` one. What is left as it was, and why, is
-    in the `Report`::
+    its hooks and its mode, and becomes a `fastrnn.torch` one: a `torch.nn.RNNBase` still, but no
+    `torch.nn.LSTM`. What is left as it was, and why, is in the `Report`::
 
         report = accelerate(model)
         print(report)
