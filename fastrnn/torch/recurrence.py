@@ -3,11 +3,12 @@
 Both run `stack`. Weights belong to PyTorch, where they may change without a trace (``p.data``), so
 they are packed in every call.
 
-What a backward pass needs of its forward pass, the tapes, goes from one to the other beside the
-graph: among the saved tensors is a token, one byte, whose memory holds them. Who saves less
-(checkpoints) so saves tapes too. They serve one backward pass, and refer to the memory of x and of
-weights; where a graph is kept for a second one (retain_graph), a token was copied, or x is given at
-another place than then, its old one perhaps in other use, the layers are run again.
+What a backward pass needs of its forward pass, the tapes, the Function keeps. In the operator, and
+where someone has hooks on saved tensors, it goes from one to the other beside the graph: among the
+saved tensors is a token, one byte, whose memory holds them. Who saves less (checkpoints) so saves
+tapes too. They serve one backward pass, and refer to the memory of x and of weights; where a graph
+is kept for a second one (retain_graph), a token was copied, or x is given at another place than
+then, its old one perhaps in other use, the layers are run again.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, from_numpy, is_grad_enabled
-from torch._C import _len_torch_dispatch_stack
+from torch._C import _are_functorch_transforms_active, _is_tracing, _len_torch_dispatch_stack
+from torch._C._autograd import _top_saved_tensors_default_hooks
 from torch.autograd import forward_ad
 from torch.compiler import is_compiling
-from torch.jit import is_tracing
 
 from fastrnn.torch import stack
 from fastrnn.torch.stack import Stack
@@ -48,19 +49,21 @@ def run(spec: Spec, batch_sizes: Tensor | None, inputs: Tensors) -> tuple[Tensor
     inputs: x, h_0, c_0 and the weights.
     """
     layers = kept_from = spec[4]
-    tracing = is_tracing()  # what is traced in one mode may run in the other
+    compiling = is_compiling()
+    tracing = not compiling and _is_tracing()  # what is traced in one mode may run in the other
     if is_grad_enabled() or tracing:
         for i, tensor in enumerate(inputs):
             if tensor is not None and tensor.requires_grad:
                 kept_from = (i - 3) * layers // (len(inputs) - 3) if i > 3 else 0
                 break
-    if is_compiling() or tracing or _len_torch_dispatch_stack():
+    if compiling or tracing or _len_torch_dispatch_stack():
         outputs = _operator(*spec, kept_from, batch_sizes, *inputs[:3], inputs[3:])
         return outputs[: 2 + (spec[0] == "LSTM")]  # type: ignore[no-any-return]
     call = (stack.stack(*spec, inputs[0].dtype is torch.float64), kept_from, batch_sizes)
     if kept_from == layers and forward_ad._current_level < 0:  # which autograd's Function refuses
         return _forward(call, inputs)[0]
-    return _Recurrence.apply(call, *inputs)  # type: ignore[no-any-return]
+    apply = _Recurrence.apply if _are_functorch_transforms_active() else _apply
+    return apply(call, *inputs)  # type: ignore[no-any-return]
 
 
 def _addresses(inputs: Tensors) -> list[int]:
@@ -69,11 +72,15 @@ def _addresses(inputs: Tensors) -> list[int]:
 
 
 def _token(kept: Kept) -> Tensor:
-    array = _Token(1, np.uint8)
+    array = np.zeros(1, np.uint8).view(_Token)
     token = from_numpy(array)
     array.address = token.data_ptr()
     _kept[array.address] = kept
     return token
+
+
+def _kept_of(token: Tensor) -> Kept:
+    return _kept.get(token.data_ptr(), [])
 
 
 def _forward(call: Call, inputs: Tensors) -> tuple[tuple[Tensor, ...], Kept]:
@@ -91,15 +98,15 @@ def _forward(call: Call, inputs: Tensors) -> tuple[tuple[Tensor, ...], Kept]:
 
 
 def _backward(
-    call: Call, token: Tensor, inputs: Tensors, gradients: Tensors, needs: Sequence[bool]
+    call: Call, kept: Kept, inputs: Tensors, gradients: Tensors, needs: Sequence[bool]
 ) -> list[Any]:
     """The gradients of `inputs`, None where there is no need."""
     if not inputs[0].numel():
         pairs = zip(inputs, needs, strict=True)
         return [torch.zeros_like(each) if need else None for each, need in pairs]
     try:
-        addresses, tapes = _kept[token.data_ptr()].pop()  # atomic: of several threads one gets them
-    except (KeyError, IndexError):
+        addresses, tapes = kept.pop()  # atomic: of several threads one gets them
+    except IndexError:
         addresses = []
     if addresses != _addresses(inputs):
         [(_, tapes)] = _forward(call, inputs)[1]
@@ -120,17 +127,21 @@ class _Recurrence(torch.autograd.Function):
     def forward(ctx: Any, call: Call, *inputs: Tensor | None) -> tuple[Tensor, ...]:
         ctx.set_materialize_grads(False)
         outputs, kept = _forward(call, inputs)
-        ctx.save_for_backward(*inputs, _token(kept))  # which finds out changes in place
-        ctx.call = call
+        token = (_token(kept),) if _top_saved_tensors_default_hooks(True) else ()
+        ctx.save_for_backward(*inputs, *token)  # which finds out changes in place
+        ctx.call = call, None if token else kept
         return outputs
 
     @staticmethod
     def backward(
         ctx: Any, dy: Tensor | None, dh_n: Tensor | None, dc_n: Tensor | None = None
     ) -> tuple[Any, ...]:
-        *inputs, token = ctx.saved_tensors
-        gradients = dy, dh_n, dc_n
-        given = ctx.call, token, inputs, gradients, ctx.needs_input_grad[1:]
+        call, kept = ctx.call
+        inputs, gradients = ctx.saved_tensors, (dy, dh_n, dc_n)
+        if kept is None:
+            *inputs, token = inputs
+            kept = _kept_of(token)
+        given = call, kept, inputs, gradients, ctx.needs_input_grad[1:]
         if is_grad_enabled():
             return (None, *_Gradients.apply(given, *inputs, *gradients))
         return (None, *_backward(*given))
@@ -146,6 +157,9 @@ class _Gradients(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *_: Any) -> Any:
         raise RuntimeError("fastrnn.torch: the gradients of a recurrent layer have no derivatives")
+
+
+_apply: Any = super(torch.autograd.Function, _Recurrence).apply  # without what transforms want
 
 
 # --- The operator ---------------------------------------------------------------------------------
@@ -183,7 +197,7 @@ def _operator_backward(*arguments: Any) -> list[Tensor]:
     """The gradients that are needed."""
     *given, token, dy, dh_n, dc_n, needs = arguments
     call, inputs = _arguments(given)
-    found = _backward(call, token, inputs, (dy, dh_n, dc_n), needs)
+    found = _backward(call, _kept_of(token), inputs, (dy, dh_n, dc_n), needs)
     return [each for each in found if each is not None]
 
 
