@@ -5,9 +5,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 import fastrnn as fr
 from fastrnn import _core, config
+
+# The same examples in every run.
+settings.register_profile("same", derandomize=True)
+settings.load_profile("same")
 
 # avx512_bf16 differs from avx512 in nothing but products of bfloat16: see test_bfloat16.py.
 PLAIN_ISAS = [name for name in _core.isas() if name != "avx512_bf16"]

@@ -162,7 +162,7 @@ def cases(draw: st.DrawFn) -> Case:
     )
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150, deadline=None)
 @given(cases())
 def test_the_kernel_is_the_reference(case: Case) -> None:
     results = {}

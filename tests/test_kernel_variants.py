@@ -48,9 +48,7 @@ def test_kernels_agree_with_the_reference(
         assert_agrees(case, smooth=NAMED[name].variant.clip is None)
 
 
-@settings(
-    max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
-)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     configs(),
     st.tuples(*(st.integers(1, n) for n in (9, 6, 20))),

@@ -101,10 +101,13 @@ def nodes(draw: st.DrawFn) -> tuple[str, Arrays, dict[str, Any]]:
     if op == "LSTM":
         attributes["input_forget"] = draw(st.integers(0, 1))
     if draw(st.booleans()):
-        functions = st.sampled_from(["Tanh", "Sigmoid", "Relu", "Affine", "HardSigmoid"])
+        bounded = ["Tanh", "Sigmoid", "HardSigmoid"]
         names: list[str] = []
         for _ in range(d):
-            gate, state = draw(st.sampled_from(["Sigmoid", "HardSigmoid", "Tanh"])), draw(functions)
+            gate = draw(st.sampled_from(bounded))
+            # A GRU whose gates are negative lets an unbounded state grow, and roundings with it.
+            unbounded = [] if gate == "Tanh" else ["Relu", "Affine"]
+            state = draw(st.sampled_from(bounded + unbounded))
             names += {"RNN": [state], "GRU": [gate, state], "LSTM": [gate, state, state]}[op]
         attributes["activations"] = names
         values = {"Affine": (1.0, 0.0), "HardSigmoid": (1 / 6, 0.5)}

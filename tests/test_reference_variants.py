@@ -57,9 +57,7 @@ def test_gradients_are_those_of_central_differences(name: str) -> None:
     assert_gradients_are_differences(NAMED[name], seed=1, ragged=False)
 
 
-@settings(
-    max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
-)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(configs(smooth=True), st.integers(0, 1000))
 def test_gradients_of_any_variant(config: Config, seed: int) -> None:
     assert_gradients_are_differences(config, seed)
