@@ -14,8 +14,8 @@ include = Path(fr.get_include())
 assert include.is_relative_to(sysconfig.get_paths()["platlib"]), include
 with tempfile.TemporaryDirectory() as name:
     folder = Path(name)
-    line = f"cc -O0 -ffp-contract=off -pthread -I{include} {root}/examples/c/embed.c"
-    line += f" {include}/*.c {include}/kernels/*.c -lm -o embed && ./embed"
+    line = f"cc -O0 -ffp-contract=off -pthread -I'{include}' '{root}'/examples/c/embed.c"
+    line += f" '{include}'/*.c '{include}'/kernels/*.c -lm -o embed && ./embed"
     print(subprocess.check_output(["sh", "-c", line], cwd=folder, text=True), end="")
     package = shutil.copytree(root / "tests" / "cython_package", folder / "package")
     pip = [sys.executable, "-m", "pip", "install", "-q"]

@@ -109,11 +109,11 @@ def measured(row: Row, threads: int, rounds: int, seconds: float) -> Result:
 
     torch.set_num_threads(threads)
     layer, problem = layers.layer_of(row)
-    module = modules._Layer(row, problem, batch_first=True)
+    module = modules.Layer(row, problem, batch_first=True)
     accelerate(module.module)
     contenders = {"layer": layers.training_pass(layer, problem), "module": module.training()}
-    for layout, batch_first in modules._LAYOUTS.items():
-        contenders[layout] = modules._Layer(row, problem, batch_first).training()
+    for layout, batch_first in modules.LAYOUTS.items():
+        contenders[layout] = modules.Layer(row, problem, batch_first).training()
     wanted = contenders["layer"].results()
     for name, contender in contenders.items():
         check(name, row, _KIND, contender.results(), wanted)
@@ -121,7 +121,7 @@ def measured(row: Row, threads: int, rounds: int, seconds: float) -> Result:
     times = measure.interleaved(contenders | nothing, rounds, seconds, threads)
     noise = max(statistics.median(fastest) / min(fastest) for fastest in times.values()) - 1
     best = {name: 1e3 * min(fastest) for name, fastest in times.items()}
-    peer = min(best[layout] for layout in modules._LAYOUTS)
+    peer = min(best[layout] for layout in modules.LAYOUTS)
     return Result(row, threads, best["layer"], best["module"], best["nothing"], peer, noise)
 
 

@@ -11,7 +11,7 @@ from bench.problem import STEPS, ModelProblem, Problem, Results
 from bench.shapes import AnyRow, Model, Row
 from bench.systems import Pass, Passes, Stream
 
-_LAYOUTS = {"time first": False, "batch first": True}
+LAYOUTS = {"time first": False, "batch first": True}
 
 
 def environment(threads: int, dtype: str) -> dict[str, str]:
@@ -32,7 +32,7 @@ class System:
             return {
                 "update": {
                     f"{layout}, {adam}": _update(row, batch_first, adam)
-                    for layout, batch_first in _LAYOUTS.items()
+                    for layout, batch_first in LAYOUTS.items()
                     for adam in ("fused", "foreach")
                 }
             }
@@ -40,14 +40,14 @@ class System:
         if row.kinds == ("step",):
             return {"step": {"layer": _step(row, problem), "Cell": _cell_step(row, problem)}}
         passes: dict[str, dict[str, Pass]] = {"forward": {}, "training": {}}
-        for layout, batch_first in _LAYOUTS.items():
-            layer = _Layer(row, problem, batch_first)
+        for layout, batch_first in LAYOUTS.items():
+            layer = Layer(row, problem, batch_first)
             passes["forward"][layout] = layer.forward()
             passes["training"][layout] = layer.training()
         return passes
 
 
-class _Layer:
+class Layer:
     """A module with its data, in one layout."""
 
     def __init__(self, row: Row, problem: Problem, batch_first: bool) -> None:
