@@ -51,26 +51,29 @@ class Mean(Metric):
         return float(sums[0] / sums[1])
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.function!r})"
+        return f"Mean({getattr(self.function, '__name__', self.function)})"
 
 
-class Perplexity(Mean):
+class _CrossEntropyOfLabels(Mean):
+    def __init__(self, from_logits: bool = False) -> None:
+        self.from_logits = from_logits
+        super().__init__(SparseCategoricalCrossentropy(from_logits))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(from_logits={self.from_logits})"
+
+
+class Perplexity(_CrossEntropyOfLabels):
     """e to the mean cross-entropy of class numbers: among how many equally likely classes the
     model would be as undecided. `from_logits` as in `SparseCategoricalCrossentropy`."""
-
-    def __init__(self, from_logits: bool = False) -> None:
-        super().__init__(SparseCategoricalCrossentropy(from_logits))
 
     def result(self, sums: NDArray[np.float64]) -> float:
         with np.errstate(over="ignore"):
             return float(np.exp(super().result(sums)))
 
 
-class BitsPerCharacter(Mean):
+class BitsPerCharacter(_CrossEntropyOfLabels):
     """The mean cross-entropy of class numbers, in bits. `from_logits` as in `Perplexity`."""
-
-    def __init__(self, from_logits: bool = False) -> None:
-        super().__init__(SparseCategoricalCrossentropy(from_logits))
 
     def result(self, sums: NDArray[np.float64]) -> float:
         return super().result(sums) / math.log(2)
@@ -118,6 +121,9 @@ class F1Score(Metric):
             return float(_f1(sums.sum(axis=1)))
         occurs = sums[0] + sums[2] if self.average == "weighted" else np.ones(sums.shape[1])
         return float(np.dot(_f1(sums), occurs) / max(occurs.sum(), 1.0))
+
+    def __repr__(self) -> str:
+        return f"F1Score(average={self.average!r}, threshold={self.threshold})"
 
 
 def _f1(counts: NDArray[np.float64]) -> NDArray[np.float64]:

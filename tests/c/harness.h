@@ -137,8 +137,7 @@ static inline memory memory_new(size_t bytes, size_t shift) {
 }
 
 static inline int untouched(const unsigned char *from, const unsigned char *to) {
-    while (from < to && *from == 0xFF) from++;
-    return from >= to;
+    return from >= to || (*from == 0xFF && memcmp(from, from + 1, (size_t)(to - from) - 1) == 0);
 }
 
 static inline void memory_end(memory *m, const char *name) {
@@ -176,28 +175,32 @@ static inline frnn_view array_view(const array *a) {
     return (frnn_view){a->data, a->stride[0], a->stride[1]};
 }
 
+static inline void *array_row(const array *a, int64_t i, int64_t j) {
+    return a->data + (i * a->stride[0] + j * a->stride[1]) * (int64_t)frnn_itemsize(a->dtype);
+}
+
 static inline void array_put(array *a, const double *dense) {
     for (int64_t i = 0; i < a->n[0]; i++)
-        for (int64_t j = 0; j < a->n[1]; j++)
-            for (int64_t k = 0; k < a->n[2]; k++, dense++) {
-                const int64_t at = i * a->stride[0] + j * a->stride[1] + k;
-                if (a->dtype == FRNN_F32)
-                    ((float *)a->data)[at] = (float)*dense;
-                else
-                    ((double *)a->data)[at] = *dense;
-            }
+        for (int64_t j = 0; j < a->n[1]; j++, dense += a->n[2]) {
+            float *row = array_row(a, i, j);
+            if (a->dtype == FRNN_F64)
+                memcpy(row, dense, (size_t)a->n[2] * sizeof *dense);
+            else
+                for (int64_t k = 0; k < a->n[2]; k++) row[k] = (float)dense[k];
+        }
 }
 
 // Gives the values, then checks that nothing else was written, and frees.
 static inline void array_end(array *a, double *dense, const char *name) {
-    const size_t item = frnn_itemsize(a->dtype);
     for (int64_t i = 0; i < a->n[0]; i++)
-        for (int64_t j = 0; j < a->n[1]; j++)
-            for (int64_t k = 0; k < a->n[2]; k++, dense++) {
-                char *at = a->data + (i * a->stride[0] + j * a->stride[1] + k) * (int64_t)item;
-                *dense = a->dtype == FRNN_F32 ? (double)*(float *)at : *(double *)at;
-                memset(at, 0xFF, item);
-            }
+        for (int64_t j = 0; j < a->n[1]; j++, dense += a->n[2]) {
+            float *row = array_row(a, i, j);
+            if (a->dtype == FRNN_F64)
+                memcpy(dense, row, (size_t)a->n[2] * sizeof *dense);
+            else
+                for (int64_t k = 0; k < a->n[2]; k++) dense[k] = (double)row[k];
+            memset(row, 0xFF, (size_t)a->n[2] * frnn_itemsize(a->dtype));
+        }
     CHECK(untouched(a->memory.data, a->memory.data + a->memory.bytes), "written between the rows of %s",
           name);
     memory_end(&a->memory, name);

@@ -126,7 +126,7 @@ static inline void run_layer(problem *p, const options *o) {
     const frnn_layer layer = layer_of(p, o);
     const frnn_batch batch = {.batch = p->B, .time = p->T, .lengths = p->lengths, .reverse = p->reverse};
     array arrays[ALL];
-    EXPECT(FRNN_OK, frnn_set_isa(o->isa));
+    if (strcmp(frnn_isa(), o->isa)) EXPECT(FRNN_OK, frnn_set_isa(o->isa)); // which asks the CPU: slow on some
     for (int which = 0; which < ALL; which++) {
         arrays[which] = (array){0};
         if (!p->of[which] || !count_of(p, which)) continue;
