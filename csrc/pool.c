@@ -44,13 +44,13 @@ static void gate_set(gate *g, unsigned value) {
     }
 }
 
-// Before a thread without a job sleeps.
-#define SPIN_NS 20000
-// Inside a job a wait soon goes on with yielding, which leaves the CPU to whoever needs it, the thread that
-// is waited for perhaps. One that slept at every barrier would be woken on its waker's CPU, and two could
-// share one for good.
-#define YIELD_FROM_NS 1500
-#define YIELD_NS 5000000
+// A wait goes on with yielding, which leaves the CPU to whoever needs it, and then sleeps: without a job
+// when the next call seems not to come; inside one late, for who slept at every barrier would be woken on its
+// waker's CPU, and two could share one for good. There it yields early: it may wait for who needs the CPU.
+#define IDLE_YIELD_FROM_NS 20000
+#define IDLE_SLEEP_FROM_NS 100000
+#define JOB_YIELD_FROM_NS 1500
+#define JOB_SLEEP_FROM_NS 5000000
 
 // Waits until the value is no longer `seen`, and returns it.
 static unsigned gate_wait(gate *g, unsigned seen, int in_job) {
@@ -64,8 +64,8 @@ static unsigned gate_wait(gate *g, unsigned seen, int in_job) {
         }
         if (!start) start = frnn_now_ns();
         waited = frnn_now_ns() - start;
-        if (in_job && waited > YIELD_FROM_NS) frnn_yield();
-    } while (waited < (in_job ? YIELD_NS : SPIN_NS));
+        if (waited > (in_job ? JOB_YIELD_FROM_NS : IDLE_YIELD_FROM_NS)) frnn_yield();
+    } while (waited < (in_job ? JOB_SLEEP_FROM_NS : IDLE_SLEEP_FROM_NS));
     frnn_lock(&g->mutex);
     atomic_fetch_add(&g->sleepers, 1);
     while ((value = atomic_load(&g->value)) == seen) frnn_wait(&g->changed, &g->mutex);
