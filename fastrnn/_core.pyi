@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,12 @@ ISAS: tuple[str, ...]
 _Floats = NDArray[np.floating[Any]]
 
 WEIGHTS: tuple[str, ...]
+
+class TensorExchange:
+    def __init__(self, kind: type) -> None: ...
+    def addresses(self, tensors: Sequence[Any]) -> list[int]: ...
+    def arrays(self, tensors: Sequence[Any], contiguous: bool) -> list[Any]: ...
+    def tensors(self, arrays: Sequence[Any]) -> list[Any]: ...
 
 class Layer:
     def __init__(

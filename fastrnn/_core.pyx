@@ -44,6 +44,7 @@ cdef int check(frnn_status status) except -1:
 
 include "seam/memory.pxi"
 include "seam/arrays.pxi"
+include "seam/tensors.pxi"
 include "seam/provider.pxi"
 include "seam/layer.pxi"
 include "seam/training.pxi"

@@ -18,13 +18,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, from_numpy, is_grad_enabled
+from torch import Tensor, is_grad_enabled
 from torch._C import _are_functorch_transforms_active, _is_tracing, _len_torch_dispatch_stack
 from torch._C._autograd import _top_saved_tensors_default_hooks
 from torch.autograd import forward_ad
 from torch.compiler import is_compiling
 
 from fastrnn.torch import stack
+from fastrnn.torch.exchange import exchange
 from fastrnn.torch.stack import Stack
 
 Tensors = Sequence[Any]  # Tensor or None
@@ -66,14 +67,9 @@ def run(spec: Spec, batch_sizes: Tensor | None, inputs: Tensors) -> tuple[Tensor
     return apply(call, *inputs)  # type: ignore[no-any-return]
 
 
-def _addresses(inputs: Tensors) -> list[int]:
-    """Of x and the weights."""
-    return [each.data_ptr() for each in (inputs[0], *inputs[3:])]
-
-
 def _token(kept: Kept) -> Tensor:
     array = np.zeros(1, np.uint8).view(_Token)
-    token = from_numpy(array)
+    token = torch.from_numpy(array)
     array.address = token.data_ptr()
     _kept[array.address] = kept
     return token
@@ -85,16 +81,13 @@ def _kept_of(token: Tensor) -> Kept:
 
 def _forward(call: Call, inputs: Tensors) -> tuple[tuple[Tensor, ...], Kept]:
     layers, kept_from, batch_sizes = call
-    x, *others = inputs
-    h_0, c_0, *weights = [None if each is None else each.contiguous().numpy() for each in others]
+    [x] = exchange.arrays(inputs[:1], False)
+    h_0, c_0, *weights = exchange.arrays(inputs[1:], True)
     weights.append(None)
-    y, h_n, c_n, tapes = stack.forward(
-        layers, kept_from, x.resolve_neg().numpy(),
-        None if batch_sizes is None else batch_sizes.numpy(), h_0, c_0, weights,
-    )  # fmt: skip
-    outputs = from_numpy(y), from_numpy(h_n)
-    kept = [(_addresses(inputs), tapes)] if tapes else []
-    return outputs if c_n is None else (*outputs, from_numpy(c_n)), kept
+    sizes = None if batch_sizes is None else batch_sizes.numpy()
+    *outputs, tapes = stack.forward(layers, kept_from, x, sizes, h_0, c_0, weights)
+    kept = [(exchange.addresses(inputs), tapes)] if tapes else []
+    return tuple(exchange.tensors(outputs[: 2 + layers.has_c])), kept
 
 
 def _backward(
@@ -108,16 +101,14 @@ def _backward(
         addresses, tapes = kept.pop()  # atomic: of several threads one gets them
     except IndexError:
         addresses = []
-    if addresses != _addresses(inputs):
+    if addresses != exchange.addresses(inputs):
         [(_, tapes)] = _forward(call, inputs)[1]
     layers, kept_from, batch_sizes = call
-    dy, *states = gradients
-    dh_n, dc_n = [None if each is None else each.contiguous().numpy() for each in states]
-    found = stack.backward(
-        layers, kept_from, tapes, None if batch_sizes is None else batch_sizes.numpy(),
-        None if dy is None else dy.resolve_neg().numpy(), dh_n, dc_n, needs,
-    )  # fmt: skip
-    return [None if each is None else from_numpy(each) for each in found]
+    sizes = None if batch_sizes is None else batch_sizes.numpy()
+    [dy] = exchange.arrays(gradients[:1], False)
+    dh_n, dc_n = exchange.arrays(gradients[1:], True)
+    found = stack.backward(layers, kept_from, tapes, sizes, dy, dh_n, dc_n, needs)
+    return exchange.tensors(found)
 
 
 class _Recurrence(torch.autograd.Function):
