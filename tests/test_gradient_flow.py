@@ -160,7 +160,7 @@ def test_the_seam_refuses_what_does_not_fit(rng: Any) -> None:
 
     def run(*flow: Any) -> None:
         _core.backward(
-            tape, 0, 1, case.given["dy"], None, None, (None,), None, None, ((None,) * 9,), flow
+            tape, 0, 1, case.given["dy"], None, None, False, None, None, ((None,) * 9,), flow
         )
 
     with pytest.raises(ValueError, match="flow: expected 1, got 2"):
@@ -349,9 +349,9 @@ def test_nothing_is_asked_for_unless_wanted(monkeypatch: pytest.MonkeyPatch, rng
     asked = []
     backward = _core.backward
 
-    def seen(*args: Any) -> None:
+    def seen(*args: Any) -> Any:
         asked.append(args[10])
-        backward(*args)
+        return backward(*args)
 
     monkeypatch.setattr(_core, "backward", seen)
     layer = fr.RNN(3, 4, 2, bidirectional=True, seed=1)

@@ -124,20 +124,16 @@ def by_kernels(
     if not training or forward_only:
         return out
     assert tape is not None
-    weights = [None if g.get(kind) is None else empty(*g[kind].shape) for kind in KINDS]
-    grads = {
-        "dx": empty(*g["x"].shape),
-        "dh0": empty(B, P),
-        "dc0": empty(B, H) if config.has_c else None,
-        **{"d" + kind: weight for kind, weight in zip(KINDS, weights, strict=True)},
-    }
+    grads = {"dh0": empty(B, P), "dc0": empty(B, H) if config.has_c else None}
     if flow:
         grads["flow"] = np.full((B, T), np.nan)
-    _core.backward(
-        tape, 0, 1, g["dy"], one_layer(g["dh_n"]), one_layer(g["dc_n"]), (grads["dx"],),
-        one_layer(grads["dh0"]), one_layer(grads["dc0"]), (tuple(weights),),
+    kinds = tuple(["d" + kind if g.get(kind) is not None else None for kind in KINDS])
+    (dx,), weights = _core.backward(
+        tape, 0, 1, g["dy"], one_layer(g["dh_n"]), one_layer(g["dc_n"]), True,
+        one_layer(grads["dh0"]), one_layer(grads["dc0"]), (kinds,),
         (grads["flow"],) if flow else None,
     )  # fmt: skip
+    grads |= {"dx": dx, **dict.fromkeys("d" + kind for kind in KINDS), **dict(weights)}
     return {**out, **grads}
 
 
@@ -405,8 +401,17 @@ def test_a_tape_serves_once(rng: Any) -> None:
     pack = pack_of(case, training=True)
     y = np.empty((2, 3, 5), np.float32)
     tape = run_forward(pack, g["x"], y, training=True)
-    nothing = [None, None, (None,), None, None, ((None,) * 9,)]
-    _core.backward(tape, 0, 1, g["dy"], *nothing)
+    nothing: Any = None, None, False, None, None, ((None,) * 9,)
+    for wanted, message in (
+        ((), "wanted: expected 1, got 0"),
+        (((1,) * 8,), "wanted: expected 9 of each direction, got 8"),
+        (((None,) * 8 + (1,),), "wanted: expected None for ln_c, the layer has none"),
+    ):
+        tape = run_forward(pack, g["x"], y, training=True)
+        with pytest.raises(ValueError, match=message):
+            _core.backward(tape, 0, 1, g["dy"], *nothing[:5], wanted)
+    tape = run_forward(pack, g["x"], y, training=True)
+    assert _core.backward(tape, 0, 1, g["dy"], *nothing) == ((None,), [])
     with pytest.raises(RuntimeError, match="consumed"):
         _core.backward(tape, 0, 1, g["dy"], *nothing)
     with pytest.raises(ValueError, match="first: expected 0 to 0, got 1"):

@@ -118,26 +118,13 @@ class Pullback:
         for k in reversed(range(layer.num_layers)):
             if masks and k < layer.num_layers - 1:
                 dx *= masks[k]
-            features = layer.input_size if k == 0 else layer.output_size * directions
-            tape = tapes.pop()
-            parts, gradients = [], []
-            for parameters in layer.weights[k]:
-                parts.append(_core.empty((*tape.sequence_shape(), features), double))
-                grads: list[Array | None] = []
-                for parameter in parameters:
-                    if parameter is None:
-                        grads.append(None)
-                        continue
-                    grad = _core.empty_like(parameter.data)
-                    grads.append(grad)
-                    added.append((parameter, grad))
-                gradients.append(tuple(grads))
             if flow is not None:
                 own_flow = tuple(flow[k * directions : (k + 1) * directions])
-            _core.backward(
-                tape, k * directions, h_shape[0], dx, dh_n, dc_n,
-                tuple(parts), dh_0, dc_0, tuple(gradients), own_flow,
+            parts, gradients = _core.backward(
+                tapes.pop(), k * directions, h_shape[0], dx, dh_n, dc_n,
+                True, dh_0, dc_0, layer.weights[k], own_flow,
             )  # fmt: skip
+            added += gradients
             dx = parts[0] if directions == 1 else np.add(parts[0], parts[1], out=parts[0])
         for parameter, grad in added:
             parameter.add_grad(grad)

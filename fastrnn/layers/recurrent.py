@@ -189,9 +189,9 @@ class Recurrent(Layer):
         left_out = {True: (), "single": ("bias_hh",), False: ("bias_ih", "bias_hh")}[self.bias]
         self._layers = [self._core_layer(layer) for layer in range(self.num_layers)]
         # By layer and direction, in the order of _core.WEIGHTS; None for what there is not.
-        self.weights: list[list[list[Parameter | None]]] = []
+        self.weights: list[tuple[tuple[Parameter | None, ...], ...]] = []
         for layer, core in enumerate(self._layers):
-            self.weights.append([])
+            both = []
             for reverse in range(self.directions):
                 made: dict[str, Parameter] = {}
                 for kind, shape in core.shapes().items():
@@ -206,7 +206,8 @@ class Recurrent(Layer):
                     made[kind] = (Bfloat16Parameter if rounded else Parameter)(values)
                     name = f"{kind}_l{layer}" + ("_reverse" if reverse else "")
                     self._parameters[name] = made[kind]
-                self.weights[-1].append([made.get(kind) for kind in _core.WEIGHTS])
+                both.append(tuple([made.get(kind) for kind in _core.WEIGHTS]))
+            self.weights.append(tuple(both))
 
     def packs(self, layer: int, training: bool, few: bool = False) -> tuple[_core.Pack, ...]:
         """One layer's packed weights by direction, cached on the parameters' versions.
@@ -231,7 +232,11 @@ class Recurrent(Layer):
         return packs
 
     def _pack(
-        self, layer: int, weights: list[Parameter | None], training: bool, borrowed: bool = False
+        self,
+        layer: int,
+        weights: tuple[Parameter | None, ...],
+        training: bool,
+        borrowed: bool = False,
     ) -> _core.Pack:
         arrays = tuple([None if p is None else p.snapshot() for p in weights])
         return _core.Pack(

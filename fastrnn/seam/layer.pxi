@@ -3,7 +3,6 @@
 cdef enum:
     DIRECTIONS = 2
     STACK_BYTES = 16 * 1024 # of workspace, for calls that should not allocate
-    WRITTEN_BACK = 2 + FRNN_WEIGHTS # of one direction: dx, the weights' gradients, flow
 
 
 # Weights of a layer by frnn_weight, with PyTorch's names where it has them.
@@ -328,14 +327,34 @@ def forward(tuple packs not None, int64_t first, int64_t layers, x, lengths, bin
     return tape
 
 
-def backward(Tape tape not None, int64_t first, int64_t layers, dy, dh_n, dc_n, tuple dx not None, dh_0, dc_0,
-             tuple gradients not None, tuple flow=None):
-    """BPTT of the forward call that made the tape, which is consumed.
+cdef int new_gradients(list to, void **data, const frnn_layer *layer, tuple wanted, int type_num) except -1:
+    """Appends new arrays for the gradients of the weights that are wanted, beside what says so."""
+    cdef int i, axes
+    cdef int64_t shape[2]
+    if len(wanted) != FRNN_WEIGHTS:
+        raise ValueError(f"wanted: expected {FRNN_WEIGHTS} of each direction, got {len(wanted)}")
+    for i in range(FRNN_WEIGHTS):
+        data[i] = NULL
+        if wanted[i] is None:
+            continue
+        axes = frnn_weight_shape(layer, <frnn_weight>i, shape)
+        if axes == 0:
+            raise ValueError(f"wanted: expected None for {WEIGHTS[i]}, the layer has none")
+        gradient = empty_array(axes, <cnp.npy_intp *>shape, type_num)
+        data[i] = cnp.PyArray_DATA(<cnp.ndarray>gradient)
+        to.append((wanted[i], gradient))
+    return 0
 
-    dy (B, T, D*P), dh_n (layers, B, P), dc_n (layers, B, H) are read, None for zeros; the others are written,
-    None where not wanted: dx for each direction (B, T, I), dh_0, dc_0, and for each direction the gradients of
-    the weights, as `Pack` has them. Sequences are laid out as x was. flow, for each direction a float64 array
-    (B, T) or None, gets the sum of squares of the gradient that reaches each h.
+
+def backward(Tape tape not None, int64_t first, int64_t layers, dy, dh_n, dc_n, bint with_dx, dh_0, dc_0,
+             tuple wanted not None, tuple flow=None):
+    """BPTT of the forward call that made the tape, which is consumed; returns ``(dx, gradients)``.
+
+    dy (B, T, D*P), dh_n (layers, B, P), dc_n (layers, B, H) are read, None for zeros; dh_0 and dc_0 are written,
+    None where not wanted. New are dx, for each direction (B, T, I), None unless `with_dx`, and the weights' gradients:
+    `wanted` has for each direction nine things in the order of WEIGHTS, and for each that is not None `gradients`
+    has (thing, gradient). Sequences are laid out as x was. flow, for each direction a float64 array (B, T) or None,
+    gets the sum of squares of the gradient that reaches each h.
     """
     cdef size_t size
     cdef frnn_backward_args args[DIRECTIONS]
@@ -343,21 +362,21 @@ def backward(Tape tape not None, int64_t first, int64_t layers, dy, dh_n, dc_n, 
     cdef size_t sizes[DIRECTIONS]
     cdef char stack[STACK_BYTES]
     cdef frnn_status status
-    cdef list failure = None, memories
+    cdef list failure = None, memories, dx = [], gradients = []
     cdef Memory memory
     cdef frnn_provider provider
     cdef Pack pack = tape.packs[0]
-    cdef int d, i, calls = <int>len(tape.packs)
-    cdef Span written[2 + WRITTEN_BACK * DIRECTIONS]
-    cdef Span *mine
+    cdef int d, calls = <int>len(tape.packs)
+    cdef Span written[2 + DIRECTIONS] # dh_0, dc_0, flow
     cdef Span read[4]
+    cdef Span dx_span
     cdef int64_t flow_shape[2]
     if pack.backward_pack is None:
         raise ValueError("the tape's pack was made without backward=True")
     if not 0 <= first <= layers - calls:
         raise ValueError(f"first: expected 0 to {layers - calls}, got {first}")
-    if len(dx) != calls or len(gradients) != calls:
-        raise ValueError(f"dx, gradients: expected {calls} of each, got {len(dx)} and {len(gradients)}")
+    if len(wanted) != calls:
+        raise ValueError(f"wanted: expected {calls}, got {len(wanted)}")
     if flow is not None and len(flow) != calls:
         raise ValueError(f"flow: expected {calls}, got {len(flow)}")
     cdef int64_t H = pack.layer.hidden_size, I = pack.layer.input_size, P = pack.state_size
@@ -371,12 +390,9 @@ def backward(Tape tape not None, int64_t first, int64_t layers, dy, dh_n, dc_n, 
     state_span(&written[0], dh_0, b"dh_0", pack, &tape.batch, first, calls, layers, P, WRITTEN)
     state_span(&written[1], dc_0, b"dc_0", pack, &tape.batch, first, calls, layers, H, WRITTEN)
     for d in range(calls):
-        mine = &written[2 + WRITTEN_BACK * d]
-        sequence_span(&mine[0], dx[d], b"dx", pack.type_num, &tape.batch, step, tape.batch_first, I, WRITTEN)
-        weight_spans(&mine[1], &pack.layer, gradients[d], pack.type_num, WRITTEN | CONTIGUOUS)
-        span(&mine[1 + FRNN_WEIGHTS], None if flow is None else flow[d], b"flow", cnp.NPY_FLOAT64, 2, flow_shape,
+        span(&written[2 + d], None if flow is None else flow[d], b"flow", cnp.NPY_FLOAT64, 2, flow_shape,
              WRITTEN | CONTIGUOUS)
-    apart(written, 2 + WRITTEN_BACK * calls, read, 4)
+    apart(written, 2 + calls, read, 4)
     with cython.critical_section(tape):
         memories = tape.memories
         tape.memories = None
@@ -388,8 +404,11 @@ def backward(Tape tape not None, int64_t first, int64_t layers, dy, dh_n, dc_n, 
         provider.context = <void *>failure
     for d in range(calls):
         pack = tape.packs[d]
-        mine = &written[2 + WRITTEN_BACK * d]
         memory = memories[d]
+        own_dx = empty_like(tape.x) if with_dx else None
+        sequence_span(&dx_span, own_dx, b"dx", pack.type_num, &tape.batch, step, tape.batch_first, I, WRITTEN)
+        dx.append(own_dx)
+        new_gradients(gradients, args[d].gradients, &pack.layer, wanted[d], pack.type_num)
         args[d].pack = pack.backward_pack.data
         args[d].batch = tape.batch
         args[d].batch.reverse = tape.reverse ^ (d == 1)
@@ -398,12 +417,10 @@ def backward(Tape tape not None, int64_t first, int64_t layers, dy, dh_n, dc_n, 
         args[d].dy = view_of(&read[1], pack.item, d * P, tape.batch_first)
         args[d].dh_n = at(&read[2], d * tape.batch.batch * P * pack.item)
         args[d].dc_n = at(&read[3], d * tape.batch.batch * H * pack.item)
-        args[d].dx = view_of(&mine[0], pack.item, 0, tape.batch_first)
+        args[d].dx = view_of(&dx_span, pack.item, 0, tape.batch_first)
         args[d].dh0 = at(&written[0], d * tape.batch.batch * P * pack.item)
         args[d].dc0 = at(&written[1], d * tape.batch.batch * H * pack.item)
-        for i in range(FRNN_WEIGHTS):
-            args[d].gradients[i] = mine[1 + i].data
-        args[d].flow = <double *>mine[1 + FRNN_WEIGHTS].data
+        args[d].flow = <double *>written[2 + d].data
         args[d].seed = tape.seed + <uint64_t>d
         args[d].accumulate = False
         args[d].checkpoint_every = tape.checkpoint_every
@@ -418,3 +435,4 @@ def backward(Tape tape not None, int64_t first, int64_t layers, dy, dh_n, dc_n, 
     if failure:
         raise failure[0]
     check(status)
+    return tuple(dx), gradients

@@ -114,6 +114,6 @@ def empty(tuple shape not None, bint double):
     return empty_array(<int>len(shape), sizes, cnp.NPY_FLOAT64 if double else cnp.NPY_FLOAT32)
 
 
-def empty_like(cnp.ndarray array not None):
+cdef object empty_like(cnp.ndarray array):
     """A new C-contiguous array of the same shape and dtype, float32 or float64; not filled."""
     return empty_array(cnp.PyArray_NDIM(array), cnp.PyArray_DIMS(array), cnp.PyArray_TYPE(array))

@@ -19,22 +19,22 @@ _CELLS = {"LSTM": "lstm", "GRU": "gru", "RNN_TANH": "rnn_tanh", "RNN_RELU": "rnn
 
 
 class _Layer:
-    """One layer of a stack, whose first weight is number `at` of all."""
+    """One layer of a stack, whose first weight is number `at` of all, and `end` past its last."""
 
     def __init__(self, stack: Stack, input_size: int, bias: bool, at: int) -> None:
-        self.input_size = input_size
         self.core = _core.Layer(
             stack.cell, input_size, stack.hidden_size, stack.double, proj_size=stack.proj_size
         )
-        self.shapes: list[tuple[int, tuple[int, ...]]] = []  # with the weights' numbers
-        # For each direction what makes, of all weights and a None, those in the core's order.
+        self.end = at
+        # For each direction what makes the core's order of all weights and a last one, which stands
+        # for those that there are not.
         self.in_order: list[Any] = []
         for _ in range(stack.directions):
-            numbers = dict.fromkeys(_core.WEIGHTS, -1)  # of None
-            for name, shape in self.core.shapes().items():
+            numbers = dict.fromkeys(_core.WEIGHTS, -1)
+            for name in self.core.shapes():
                 if bias or not name.startswith("bias"):
-                    numbers[name] = at + len(self.shapes)
-                    self.shapes.append((numbers[name], shape))
+                    numbers[name] = self.end
+                    self.end += 1
             self.in_order.append(itemgetter(*numbers.values()))
 
 
@@ -54,7 +54,7 @@ class Stack:
         double: bool,
     ) -> None:
         self.cell, self.has_c = _CELLS[mode], mode == "LSTM"
-        self.hidden_size, self.proj_size = hidden_size, proj_size
+        self.input_size, self.hidden_size, self.proj_size = input_size, hidden_size, proj_size
         self.batch_first, self.double = batch_first, double
         self.directions = 1 + bidirectional
         self.states = num_layers * self.directions
@@ -64,7 +64,7 @@ class Stack:
         at, inputs = 0, input_size
         for _ in range(num_layers):
             self.layers.append(_Layer(self, inputs, bias, at))
-            at, inputs = at + len(self.layers[-1].shapes), self.output_size
+            at, inputs = self.layers[-1].end, self.output_size
         self.weights = at  # how many
 
 
@@ -122,7 +122,7 @@ def forward(
             )
         x = _pad(x, batch_sizes)
         lengths = np.searchsorted(-batch_sizes, -np.arange(x.shape[1]))
-    elif not _core.walkable(x, 3, stack.layers[0].input_size, double):
+    elif not _core.walkable(x, 3, stack.input_size, double):
         x = x.copy()
     one, two, _ = x.shape
     batch, time = (one, two) if stack.batch_first else (two, one)
@@ -172,25 +172,21 @@ def backward(
         dy = dy.copy()
     dh_0 = empty((stack.states, batch, stack.state_size), double) if needs[1] else None
     dc_0 = empty((stack.states, batch, stack.hidden_size), double) if needs[2] else None
-    gradients: list[Any] = [None] * (stack.weights + 1)  # the last one stays
+    needed = [i if need else None for i, need in enumerate(needs[3:])] + [None]
+    gradients: list[Any] = [None] * stack.weights
     dx: Any = dy
     for k in range(len(stack.layers) - 1, kept_from - 1, -1):
         layer = stack.layers[k]
         wanted = k > kept_from or (k == 0 and needs[0])
-        for i, shape in layer.shapes:
-            if needs[3 + i]:
-                gradients[i] = empty(shape, double)
-        parts, of_weights = [], []
-        for own in layer.in_order:
-            parts.append(empty((one, two, layer.input_size), double) if wanted else None)
-            of_weights.append(own(gradients))
-        _core.backward(
-            tapes.pop(), k * stack.directions, stack.states, dx, dh_n, dc_n, tuple(parts),
-            dh_0, dc_0, tuple(of_weights),
+        parts, found = _core.backward(
+            tapes.pop(), k * stack.directions, stack.states, dx, dh_n, dc_n, wanted, dh_0, dc_0,
+            tuple([own(needed) for own in layer.in_order]),
         )  # fmt: skip
+        for i, gradient in found:
+            gradients[i] = gradient
         dx = parts[0]
-        if wanted and len(parts) == 2:
+        if wanted and stack.directions == 2:
             dx += parts[1]
     if dx is not None and batch_sizes is not None:
         dx = _pack(dx, batch_sizes)
-    return [dx, dh_0, dc_0, *gradients[:-1]]
+    return [dx, dh_0, dc_0, *gradients]
