@@ -41,9 +41,10 @@ class _Recurrent(torch.nn.RNNBase):
         parts: Any = input if packed else (input, None, None, None)
         x, batch_sizes, order, inverse = parts
         x = _checked("input", x, dtype)
-        axes = x.dim()
+        shape = x.shape
+        axes = len(shape)
         first = self.batch_first and axes == 3
-        if packed or axes != 3 or x.size(2) != self.input_size or not x.size(int(first)):
+        if packed or axes != 3 or shape[2] != self.input_size or not shape[first]:
             x = self._unusual(x, packed)
         states: Any = None, None
         if hx is not None:
@@ -123,9 +124,13 @@ def _checked(name: str, tensor: Any, dtype: torch.dtype) -> Tensor:
     """`tensor`, under autocast converted; TypeError or ValueError for what is no such tensor."""
     if not isinstance(tensor, Tensor):
         raise TypeError(f"{name}: expected a Tensor, got {type(tensor).__name__}")
-    if tensor.dtype != dtype and torch.is_autocast_enabled("cpu") and tensor.is_floating_point():
+    if (
+        tensor.dtype is not dtype
+        and torch.is_autocast_enabled("cpu")
+        and tensor.is_floating_point()
+    ):
         tensor = tensor.to(dtype)
-    if tensor.dtype != dtype or not tensor.is_cpu:
+    if tensor.dtype is not dtype or not tensor.is_cpu:
         _refuse(name, tensor, dtype)
     return tensor
 

@@ -66,6 +66,7 @@ class Stack:
             self.layers.append(_Layer(self, inputs, bias, at))
             at, inputs = self.layers[-1].end, self.output_size
         self.weights = at  # how many
+        self.numbers: list[int | None] = [*range(at), None]
 
 
 stack = lru_cache(1024)(Stack)
@@ -172,7 +173,10 @@ def backward(
         dy = dy.copy()
     dh_0 = empty((stack.states, batch, stack.state_size), double) if needs[1] else None
     dc_0 = empty((stack.states, batch, stack.hidden_size), double) if needs[2] else None
-    needed = [i if need else None for i, need in enumerate(needs[3:])] + [None]
+    needed = stack.numbers
+    if False in needs[3:]:
+        pairs = zip(needed, (*needs[3:], False), strict=True)
+        needed = [i if need else None for i, need in pairs]
     gradients: list[Any] = [None] * stack.weights
     dx: Any = dy
     for k in range(len(stack.layers) - 1, kept_from - 1, -1):
