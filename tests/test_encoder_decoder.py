@@ -3,50 +3,17 @@
 from __future__ import annotations
 
 import itertools
-import re
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from pairs import LOSS, SOURCES, TARGETS, compiled, each_kind, model, rows, same
 
 import fastrnn as fr
 from fastrnn import config
-from fastrnn.callbacks import LambdaCallback
 from fastrnn.data import Pairs, Ragged
 from fastrnn.decoding import beam_search
 from fastrnn.encoder_decoder import EncoderDecoder
-from fastrnn.layers.cells import CELLS
-
-SOURCES = [[3, 0, 5, 2], [1], [4, 4, 1, 0, 5], [2, 3]]
-TARGETS = [[0, 2], [1, 1, 0, 2, 2, 1], [], [2, 0, 1]]
-LOSS = "sparse_categorical_crossentropy"
-
-
-def model(
-    cell: str = "lstm", attention: bool = True, scale: float = 0.5, **options: Any
-) -> EncoderDecoder:
-    """Sources of 6 ids, targets of 3; the end is 3. Weights from N(0, scale²)."""
-    sizes = {"embedding_dim": 4, "hidden_size": 5, "num_layers": 2, "dtype": "float64", "seed": 1}
-    made = EncoderDecoder(6, 3, cell=cell, attention=attention, **{**sizes, **options})
-    rng = np.random.default_rng(0)
-    for parameter in made.parameters().values():
-        parameter.assign(scale * rng.normal(size=parameter.shape))
-    return made
-
-
-def rows(lists: list[list[int]]) -> list[np.ndarray]:
-    return [np.array(ids, np.int64) for ids in lists]
-
-
-def same(a: dict[str, Any], b: dict[str, Any]) -> bool:
-    return a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
-
-
-each_kind = pytest.mark.parametrize(
-    ("cell", "attention"), list(itertools.product(CELLS, [False, True]))
-)
-
 
 # What it computes ---------------------------------------------------------------------------------
 
@@ -176,12 +143,6 @@ def test_it_learns_to_reverse(attention: bool, epochs: int, rate: float) -> None
         assert np.mean(right) > 0.95
     assert history.history["val_accuracy"][-1] > 0.98
     assert history.history["val_loss"][0] > 0.4 > 0.1 > history.history["val_loss"][-1]
-
-
-def compiled(**options: Any) -> EncoderDecoder:
-    made = model(**{"dropout": 0.0, **options})
-    made.compile(fr.Adam(0.01), LOSS, ["accuracy"])
-    return made
 
 
 def test_the_end_counts_and_padding_does_not() -> None:
@@ -391,214 +352,3 @@ def test_decoding_reorders_the_state_with_its_hypotheses() -> None:
         found = made.decode(sources, 8, beam, 0.5)
         assert [ids.tolist() for ids in found] == [ids.tolist() for ids in wanted]
         assert len({len(ids) for ids in found}) > 2
-
-
-# Files, runs that go on, descriptions -------------------------------------------------------------
-
-
-class Stopped(Exception):
-    """As if the process ended here."""
-
-
-@pytest.mark.parametrize("cell", CELLS)
-def test_a_run_goes_on_with_the_same_bits(tmp_path: Path, cell: str) -> None:
-    def run(path: Path, stop_at: int | None = None) -> Any:
-        steps = 0
-
-        def count(batch: int, logs: Any) -> None:
-            nonlocal steps
-            steps += 1
-            if steps == stop_at:
-                raise Stopped
-
-        made = compiled(cell=cell, dropout=0.3, seed=None)
-        made.set_random_state(model(cell, dropout=0.3, seed=7).random_state())
-        history = made.fit(
-            SOURCES, TARGETS, epochs=3, batch_size=2, seed=5, checkpoint=path, verbose=0,
-            checkpoint_every=1, callbacks=[LambdaCallback(on_train_batch_end=count)],
-            validation_data=(SOURCES, TARGETS),
-        )  # fmt: skip
-        return made.state_dict(), history.history
-
-    weights, history = run(tmp_path / "whole")
-    for stop_at in range(1, 7):
-        path = tmp_path / str(stop_at)
-        with pytest.raises(Stopped):
-            run(path, stop_at)
-        again, history_again = run(path)
-        assert same(again, weights) and history_again == history
-    assert isinstance(fr.load(tmp_path / "whole"), EncoderDecoder)
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
-@each_kind
-def test_a_file_brings_the_model_back(
-    tmp_path: Path, cell: str, attention: bool, dtype: str
-) -> None:
-    made = model(cell, attention, dtype=dtype, dropout=0.2)
-    made.save(tmp_path / "m")
-    found = fr.load(tmp_path / "m")
-    assert isinstance(found, EncoderDecoder)
-    assert found.config() == made.config() and same(found.state_dict(), made.state_dict())
-    assert np.array_equal(found(SOURCES, TARGETS), made(SOURCES, TARGETS))
-
-
-def test_another_dtype() -> None:
-    made = model()
-    wanted = made(SOURCES, TARGETS)
-    for dtype, bound in (("float32", 1e-5), ("bfloat16", 0.05)):
-        other = made.to(dtype)
-        logits = other(SOURCES, TARGETS)
-        assert logits.dtype == np.float32
-        difference = np.abs(logits - wanted).max()
-        assert 0 < difference < bound
-    with pytest.raises(ValueError, match="bfloat16 is for inference"):
-        other.vjp(other.pairs(SOURCES, TARGETS))
-
-
-def test_files_that_describe_no_such_model(tmp_path: Path) -> None:
-    made = model()
-    for change, reason in (
-        ({"cell": "lru"}, "cell: expected one of lstm, gru, rnn, got 'lru'"),
-        ({"colour": 3}, "unexpected keyword argument 'colour'"),
-        ({"kind": "Encoder"}, "a model of kind 'Encoder' is not known"),
-        ({"kind": []}, r"m: "),
-        ({"hidden_size": 6}, "expected shape"),
-        ({"dtype": "float32"}, "source.weight: expected float32, got float64"),
-    ):
-        description = {**made.description(), **change}
-        made.description = lambda description=description: description  # type: ignore[method-assign, misc]
-        made.save(tmp_path / "m")
-        del made.description
-        with pytest.raises(ValueError, match=reason):
-            fr.load(tmp_path / "m")
-
-
-def test_seeds_decide_what_weights_start_from() -> None:
-    def weights(seed: int) -> dict[str, Any]:
-        return EncoderDecoder(5, 6, attention=True, seed=seed).state_dict()
-
-    assert same(weights(1), weights(1)) and not same(weights(1), weights(2))
-    one = weights(1)
-    assert not np.array_equal(one["encoder.weight_hh_l0"], one["decoder.weight_hh_l0"])
-    assert one["target.weight"].shape == (7, 64) and one["output.weight"].shape == (7, 128)
-
-
-def test_summary_is_a_table(capsys: pytest.CaptureFixture[str]) -> None:
-    EncoderDecoder(
-        1000, 800, embedding_dim=32, num_layers=2, cell="gru", attention=True, dropout=0.1
-    ).summary()
-    assert capsys.readouterr().out.splitlines() == [
-        "EncoderDecoder",
-        "-----------------------------------------------------------",
-        "layer                     output shape           parameters",
-        "-----------------------------------------------------------",
-        "source     Embedding      (None, None, 32)           32,000",
-        "encoder    GRU            (None, None, 128)         161,280",
-        "target     Embedding      (None, None, 32)           25,632",
-        "decoder    GRU            (None, None, 128)         161,280",
-        "attention  DotAttention   (None, None, 128)          32,768",
-        "dropout    Dropout        (None, None, 128)               0",
-        "output     Dense          (None, None, 801)         103,329",
-        "-----------------------------------------------------------",
-        "516,289 parameters, 2,065,156 bytes",
-        "514,753 without the 1,536 of the second bias vectors",
-    ]
-
-
-# What is refused ----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("options", "error", "reason"),
-    [
-        ({"source_size": 0}, ValueError, "source_size: expected an integer from 1"),
-        ({"target_size": 2.5}, TypeError, "target_size: expected a positive integer, got 2.5"),
-        ({"target_size": 2**30}, ValueError, "target_size: expected arrays of at most"),
-        ({"embedding_dim": -1}, ValueError, "embedding_dim: expected"),
-        ({"hidden_size": True}, ValueError, "hidden_size: expected"),
-        ({"num_layers": 0}, ValueError, "num_layers: expected"),
-        ({"cell": "LSTM"}, ValueError, "cell: expected one of lstm, gru, rnn, got 'LSTM'"),
-        ({"attention": 1}, TypeError, "attention: expected True or False, got 1"),
-        ({"dropout": 1.0}, ValueError, r"dropout: expected a number in \[0, 1\), got 1.0"),
-        ({"dtype": "int8"}, ValueError, "dtype: expected float32 or float64, got int8"),
-        ({"seed": -1}, ValueError, "seed: expected None or an integer from 0, got -1"),
-    ],
-)
-def test_what_the_constructor_refuses(options: Any, error: Any, reason: str) -> None:
-    with pytest.raises(error, match=reason):
-        EncoderDecoder(**{"source_size": 3, "target_size": 3, **options})
-
-
-@pytest.mark.parametrize(
-    ("x", "y", "lengths", "error", "reason"),
-    [
-        ([], [], None, ValueError, "x: expected at least one sequence, got none"),
-        (SOURCES, [], None, ValueError, "y: expected at least one sequence, got none"),
-        (SOURCES, TARGETS[:3], None, ValueError, "y: expected 4 sequences as x has, got 3"),
-        ([[1], []], [[1], [1]], None, ValueError, r"x\[1\]: expected at least 1 id, got 0"),
-        ([[1], [6]], [[1], [1]], None, ValueError, r"x\[1\]: expected ids from 0 to 5, got 6"),
-        ([[-1, 1]], [[1]], None, ValueError, r"x\[0\]: expected ids from 0 to 5, got -1"),
-        ([[1]], [[1, 3]], None, ValueError, r"y\[0\]: expected ids from 0 to 2, got 3"),
-        ([[1.0]], [[1]], None, TypeError, r"x\[0\]: expected integer ids, got float64"),
-        ([[1]], [[True]], None, TypeError, r"y\[0\]: expected integer ids, got bool"),
-        ([1, 2], [[1], [1]], None, ValueError, r"x\[0\]: expected a vector of ids, got shape \(\)"),
-        (5, [[1]], None, TypeError, "x: expected a list of vectors of ids, got int"),
-        (np.zeros(3, int), TARGETS, None, ValueError, r"x: expected a list .* got \(3,\)"),
-        (np.zeros((0, 3), int), TARGETS, None, ValueError, "x: expected at least one sequence"),
-        (SOURCES, TARGETS, [1, 1, 1, 1], ValueError, "lengths: expected where x is an array alone"),
-        (np.ones((2, 3), int), [[1], [1]], [4, 1], ValueError, "lengths: expected .* 0 to 3, got"),
-        (np.ones((2, 3), int), [[1], [1]], [1, 0], ValueError, r"x\[1\]: expected at least 1 id"),
-        (np.ones((3, 3), int), [[1]] * 3, (1, 2, 3), ValueError, "got a tuple of 3"),
-    ],
-)
-def test_sequences_that_do_not_fit_are_named(
-    x: Any, y: Any, lengths: Any, error: Any, reason: str
-) -> None:
-    made = compiled()
-    before = made.state_dict()
-    for call in (made.fit, made.evaluate):
-        with pytest.raises(error, match=reason):
-            call(x, y, lengths=lengths)
-    assert same(made.state_dict(), before)
-    named = re.sub(r"\by\b", "targets", re.sub(r"\bx\b", "sources", reason))
-    with pytest.raises(error, match=named):
-        made.pairs(x, y, lengths)
-
-
-def test_what_fit_refuses() -> None:
-    with pytest.raises(RuntimeError, match="call compile first"):
-        model().fit(SOURCES, TARGETS)
-    made = compiled()
-    with pytest.raises(ValueError, match="tbptt: expected None"):
-        made.fit(SOURCES, TARGETS, tbptt=5)
-    with pytest.raises(ValueError, match=r"sample_weight: expected \(4,\), got \(4, 7\)"):
-        made.fit(SOURCES, TARGETS, sample_weight=np.ones((4, 7)))
-    with pytest.raises(ValueError, match=r"y\[0\]: expected ids from 0 to 2, got 3"):
-        made.fit(SOURCES, TARGETS, validation_data=([[1]], [[3]]))
-    with pytest.raises(TypeError, match="epoch"):
-        made.fit(SOURCES, TARGETS, epoch=3)
-    with pytest.raises(TypeError, match=r"call decode\(sources, max_steps\)"):
-        made.predict(SOURCES)
-
-
-@pytest.mark.parametrize(
-    ("options", "error", "reason"),
-    [
-        ({"sources": []}, ValueError, "sources: expected at least one sequence, got none"),
-        ({"sources": [[1], []]}, ValueError, r"sources\[1\]: expected at least 1 id, got 0"),
-        ({"sources": [[6]]}, ValueError, r"sources\[0\]: expected ids from 0 to 5, got 6"),
-        ({"max_steps": 0}, ValueError, "max_steps: expected an integer from 1"),
-        ({"max_steps": 2.0}, TypeError, "max_steps: expected a positive integer"),
-        ({"beam_size": 0}, ValueError, "beam_size: expected an integer from 1"),
-        ({"beam_size": -3}, ValueError, "beam_size: expected an integer from 1"),
-        ({"length_penalty": -0.5}, ValueError, "length_penalty: expected a number from 0 to 30"),
-        ({"length_penalty": 1e9}, ValueError, "length_penalty: expected a number from 0 to 30"),
-        ({"length_penalty": float("nan")}, ValueError, "length_penalty: expected a number from 0"),
-        ({"length_penalty": "1"}, TypeError, "length_penalty: expected a number from 0 to 30"),
-        ({"batch_size": 0}, ValueError, "batch_size: expected an integer from 1"),
-    ],
-)
-def test_what_decode_refuses(options: Any, error: Any, reason: str) -> None:
-    with pytest.raises(error, match=reason):
-        model().decode(**{"sources": SOURCES, "max_steps": 3, **options})
