@@ -1,4 +1,4 @@
-// The threads: started on first use, spinning for a while before they sleep, made anew after a fork.
+// The threads: started on first use, spinning and yielding for a while before they sleep, made anew after a fork.
 //
 // One job runs at a time. A caller that finds the pool busy runs its job alone, so many Python threads
 // may call at once and none waits. Everything that waits does so on a gate: a value that another thread
