@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from stopping import Stopped, stopping
 
 import fastrnn as fr
 from fastrnn import serialization
@@ -29,10 +30,6 @@ from fastrnn.checkpoint import flatten, unflatten
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.integers(0, 5, (20, 12)), RNG.integers(0, 5, (20, 12))
-
-
-class Stopped(Exception):
-    """As if the process ended here."""
 
 
 def new_model(optimizer: str = "adam") -> fr.Sequential:
@@ -61,18 +58,10 @@ def new_callbacks(path: Path, after_batch: Any) -> list[Callback]:
 def run(path: Path, stop_at: int | None = None, tbptt: int | None = None, **options: Any) -> Any:
     """Train 3 epochs of 5 batches, from the checkpoint if there is one; end like a killed process
     after `stop_at` steps of this process."""
-    steps = 0
-
-    def count(batch: int, logs: Any) -> None:
-        nonlocal steps
-        steps += 1
-        if steps == stop_at:
-            raise Stopped
-
     model = new_model()
     history = model.fit(
         X, Y, epochs=3, batch_size=4, validation_data=(X[:8], Y[:8]), checkpoint=path, seed=5,
-        tbptt=tbptt, callbacks=new_callbacks(path, count), **options,
+        tbptt=tbptt, callbacks=new_callbacks(path, stopping(stop_at)), **options,
     )  # fmt: skip
     weights = b"".join(value.tobytes() for value in model.state_dict().values())
     return weights, history.history, path.with_suffix(".csv").read_text()

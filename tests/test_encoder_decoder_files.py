@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from pairs import SOURCES, TARGETS, compiled, each_kind, model, same
+from stopping import Stopped, stopping
 
 import fastrnn as fr
 from fastrnn.callbacks import LambdaCallback
@@ -15,26 +16,14 @@ from fastrnn.encoder_decoder import EncoderDecoder
 from fastrnn.layers.cells import CELLS
 
 
-class Stopped(Exception):
-    """As if the process ended here."""
-
-
 @pytest.mark.parametrize("cell", CELLS)
 def test_a_run_goes_on_with_the_same_bits(tmp_path: Path, cell: str) -> None:
     def run(path: Path, stop_at: int | None = None) -> Any:
-        steps = 0
-
-        def count(batch: int, logs: Any) -> None:
-            nonlocal steps
-            steps += 1
-            if steps == stop_at:
-                raise Stopped
-
         made = compiled(cell=cell, dropout=0.3, seed=None)
         made.set_random_state(model(cell, dropout=0.3, seed=7).random_state())
         history = made.fit(
             SOURCES, TARGETS, epochs=3, batch_size=2, seed=5, checkpoint=path, verbose=0,
-            checkpoint_every=1, callbacks=[LambdaCallback(on_train_batch_end=count)],
+            checkpoint_every=1, callbacks=[LambdaCallback(on_train_batch_end=stopping(stop_at))],
             validation_data=(SOURCES, TARGETS),
         )  # fmt: skip
         return made.state_dict(), history.history

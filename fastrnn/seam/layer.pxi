@@ -58,8 +58,8 @@ cdef class Layer:
         return shapes
 
 
-cdef int weight_spans(Span *to, const frnn_layer *layer, tuple arrays, int type_num, int flags) except -1:
-    """Checks arrays, in the order of WEIGHTS, against the shapes of the layer's weights; None passes."""
+cdef int weight_spans(Span *to, const frnn_layer *layer, tuple arrays, int type_num) except -1:
+    """Checks C-contiguous arrays, in the order of WEIGHTS, against the shapes of the layer's weights; None passes."""
     cdef int i, axes
     cdef int64_t shape[2]
     if len(arrays) != FRNN_WEIGHTS:
@@ -69,7 +69,7 @@ cdef int weight_spans(Span *to, const frnn_layer *layer, tuple arrays, int type_
         array = arrays[i]
         if axes == 0 and array is not None:
             raise ValueError(f"{WEIGHTS[i]}: expected None, the layer has none")
-        span(&to[i], array, WEIGHT_NAMES[i], type_num, axes, shape, flags)
+        span(&to[i], array, WEIGHT_NAMES[i], type_num, axes, shape, CONTIGUOUS)
     return 0
 
 
@@ -103,7 +103,7 @@ cdef class Pack:
         self.state_size = layer.state_size
         self.type_num = cnp.NPY_FLOAT64 if layer.c.dtype == FRNN_F64 else cnp.NPY_FLOAT32
         self.item = <int64_t>frnn_itemsize(layer.c.dtype)
-        weight_spans(spans, &self.layer, weights, self.type_num, CONTIGUOUS)
+        weight_spans(spans, &self.layer, weights, self.type_num)
         cdef frnn_pack_kind kind = FRNN_PACK_BFLOAT16 if bfloat16 else FRNN_PACK_FORWARD
         self.forward_pack = self.packed(FRNN_PACK_BORROWED if borrowed else kind, spans)
         if borrowed:

@@ -81,7 +81,7 @@ cdef class TensorExchange:
     cdef object kind
     cdef const DLExchange *api
 
-    def __init__(self, kind):
+    def __cinit__(self, kind):
         self.kind = kind
         self.api = <const DLExchange *>PyCapsule_GetPointer(kind.__dlpack_c_exchange_api__, "dlpack_exchange_api")
         while self.api != NULL and self.api.major > DL_MAJOR:
