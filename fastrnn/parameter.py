@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastrnn._core import Versioned
+
 Array = NDArray[np.floating]
 
 
-class Parameter:
+class Parameter(Versioned):
     """A trainable array.
 
     ``data`` is a read-only view, to be asked for anew after a write. Writing goes through `assign`
@@ -23,14 +25,13 @@ class Parameter:
     the same shape and dtype.
     """
 
-    __slots__ = ("_data", "_lock", "_snapshot", "_view", "grad", "version")
+    __slots__ = ("_data", "_lock", "_snapshot", "_view", "grad")
 
     def __init__(self, value: ArrayLike, dtype: np.dtype | type | str | None = None) -> None:
         self._take(np.array(value, dtype=dtype, order="C"))
         self._snapshot: weakref.ref[Array] | None = None
         self._lock = threading.Lock()
         self.grad: Array | None = None
-        self.version = 0
 
     def _take(self, data: NDArray[Any]) -> None:
         self._data = data

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -32,14 +32,8 @@ from fastrnn.parameter import Array, Parameter
 RecurrentPullback = Callable[..., tuple[Array, Any]]
 
 _MAX_LAYERS = 1000
+_PAIR = (tuple, list)  # which takes less time, made once
 _MULTIPLIED = ("weight_ih", "weight_hh", "weight_hr")
-
-
-class _Packed(NamedTuple):
-    """A layer's packs by direction, and the versions of the parameters that they were made from."""
-
-    packs: tuple[_core.Pack, ...]
-    versions: list[tuple[Parameter, int]]
 
 
 class Recurrent(Layer):
@@ -155,7 +149,7 @@ class Recurrent(Layer):
         self.input_axes = axes.format(self.input_size)
         self.step_axes = f"(batch, {self.input_size})"
         self.output_size = self.proj_size or self.hidden_size
-        self._packs: dict[int, _Packed] = {}
+        self._packs: dict[int, _core.Packed] = {}
         self._make_parameters()
         self._entropy = np.random.SeedSequence(self.seed).entropy
         self._training_calls = CallCounter()  # a dropout mask of its own for each
@@ -216,19 +210,17 @@ class Recurrent(Layer):
         weights as they stand.
         """
         cached = self._packs.get(layer)
-        if cached is not None and cached.packs[0].serves(training, config.chosen_gemm()):
-            for parameter, version in cached.versions:
-                if parameter.version != version:
-                    break
-            else:
-                return cached.packs
+        if cached is not None:
+            packs = cached.current(training, config.chosen_gemm())
+            if packs is not None:
+                return packs
         weights = self.weights[layer]
         if training and few and not self.proj_size:
             return tuple([self._pack(layer, some, True, borrowed=True) for some in weights])
         # Before the values are read: who writes meanwhile makes this pack an old one.
         versions = [(p, p.version) for some in weights for p in some if p is not None]
         packs = tuple([self._pack(layer, some, training) for some in weights])
-        self._packs[layer] = _Packed(packs, versions)
+        self._packs[layer] = _core.Packed(packs, versions)
         return packs
 
     def _pack(
@@ -372,7 +364,7 @@ class Recurrent(Layer):
             x = check_input(x, (None, self.input_size), self.dtype, self.step_axes).copy()
         batch = len(x)
         h_0, c_0 = self.split_state(state, batch)
-        if out is not None and not (isinstance(out, tuple | list) and len(out) == 2):
+        if out is not None and not (isinstance(out, _PAIR) and len(out) == 2):
             raise TypeError(f"out: expected (y, state), got {type(out).__name__}")
         y, new = out or (None, None)
         if new is None:
@@ -415,15 +407,15 @@ class Recurrent(Layer):
             return None, None
         h, c = state, None
         if self.has_c:
-            if not isinstance(state, tuple | list) or len(state) != 2:
+            if not isinstance(state, _PAIR) or len(state) != 2:
                 got = type(state).__name__
                 raise TypeError(f"state: expected ({names[0]}, {names[1]}), got {got}")
             h, c = state
-        h_shape, c_shape = self.state_shapes(batch)
-        if not (h is None or _core.matches(h, h_shape, self.double)):
-            h = self._check_state(h, h_shape, names[0])
-        if not (c is None or _core.matches(c, c_shape, self.double)):
-            c = self._check_state(c, c_shape, names[1])
+        layers, hidden = self.num_layers * self.directions, self.hidden_size
+        if not _core.states_fit(h, c, layers, batch, self.output_size, hidden, self.double):
+            h_shape, c_shape = self.state_shapes(batch)
+            h = None if h is None else self._check_state(h, h_shape, names[0])
+            c = None if c is None else self._check_state(c, c_shape, names[1])
         return h, c
 
     def _check_state(self, state: Any, shape: tuple[int, ...], name: str) -> Array:

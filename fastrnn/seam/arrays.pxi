@@ -122,18 +122,22 @@ def walkable(array, int ndim, int64_t features, bint double):
     return True
 
 
-def matches(array, tuple shape not None, bint double):
-    """Whether this is an aligned C-contiguous array of that shape and dtype, float32 or float64."""
-    cdef int i, type_num = cnp.NPY_FLOAT64 if double else cnp.NPY_FLOAT32
+cdef bint fits(object array, int type_num, int64_t layers, int64_t batch, int64_t features):
+    if array is None:
+        return True
     if not cnp.PyArray_Check(array):
         return False
     cdef cnp.ndarray a = <cnp.ndarray>array
-    if cnp.PyArray_TYPE(a) != type_num or cnp.PyArray_NDIM(a) != len(shape):
+    if cnp.PyArray_TYPE(a) != type_num or cnp.PyArray_NDIM(a) != 3 or not cnp.PyArray_ISCARRAY_RO(a):
         return False
-    for i in range(cnp.PyArray_NDIM(a)):
-        if cnp.PyArray_DIM(a, i) != <int64_t>shape[i]:
-            return False
-    return cnp.PyArray_ISCARRAY_RO(a)
+    return (cnp.PyArray_DIM(a, 0) == layers and cnp.PyArray_DIM(a, 1) == batch
+            and cnp.PyArray_DIM(a, 2) == features)
+
+
+def states_fit(h, c, int64_t layers, int64_t batch, int64_t h_size, int64_t c_size, bint double):
+    """Whether each is None or an aligned C-contiguous array (layers, batch, its size) of that dtype."""
+    cdef int type_num = cnp.NPY_FLOAT64 if double else cnp.NPY_FLOAT32
+    return fits(h, type_num, layers, batch, h_size) and fits(c, type_num, layers, batch, c_size)
 
 
 cdef frnn_view view_of(const Span *array, int64_t item, int64_t offset, bint batch_first):

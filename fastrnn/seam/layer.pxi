@@ -81,7 +81,7 @@ cdef class Pack:
     weight_hh are `borrowed`, which suits calls of few steps: then they must not change while the pack lives. Or
     weight_ih, weight_hh and weight_hr are rounded to `bfloat16`, for inference without `numpy_gemm`.
     `gemm` is anything that stands for who does the products over all steps, NumPy's BLAS if `numpy_gemm`;
-    `serves` compares it.
+    Packed compares it.
     """
     cdef frnn_layer layer
     cdef int64_t state_size
@@ -131,9 +131,32 @@ cdef class Pack:
         check(status)
         return memory
 
-    def serves(self, bint backward, gemm):
-        """Whether it fits the instruction set in use, `gemm`, and a call of this kind."""
-        return self.isa == frnn_isa() and self.gemm is gemm and (not backward or self.backward_pack is not None)
+
+cdef class Versioned:
+    """Something whose `version` is another after each change."""
+    cdef public int64_t version
+
+
+cdef class Packed:
+    """A layer's packs by direction, and which versions of which Versioned things they were made from."""
+    cdef tuple packs
+    cdef list versions
+
+    def __init__(self, tuple packs not None, versions):
+        self.packs = packs
+        self.versions = list(versions)
+
+    def current(self, bint backward, gemm):
+        """The packs; None where there are other versions by now, or where they do not fit the instruction set in
+        use, `gemm`, or a call of this kind.
+        """
+        cdef Pack pack = self.packs[0]
+        if pack.isa != frnn_isa() or pack.gemm is not gemm or (backward and pack.backward_pack is None):
+            return None
+        for source, version in self.versions:
+            if (<Versioned?>source).version != <int64_t>version:
+                return None
+        return self.packs
 
 
 cdef class Tape:
