@@ -99,7 +99,8 @@ def configs(draw: st.DrawFn, smooth: bool = False) -> Config:
     has_c = CELLS[cell].states == 2
     clip = None if smooth else draw(st.one_of(st.none(), st.floats(0.5, 20)))
     activations = ("sigmoid", "tanh", "identity") if smooth else ACTIVATIONS
-    bounded = tuple(a for a in activations if clip or a in ("sigmoid", "tanh", "hard_sigmoid"))
+    clipped = clip is not None and clip <= 2
+    bounded = tuple(a for a in activations if clipped or a in ("sigmoid", "tanh", "hard_sigmoid"))
     probability = st.one_of(st.just(0.0), st.floats(0.05, 0.9))
     variant = Variant(
         draw(st.sampled_from(bounded)),  # what gates multiply must not explode

@@ -289,6 +289,7 @@ static const size_case plain_cases[] = {
     {100, 100, 3, 4, 1, 0, 0, 0},
     {31, 100, 13, 3, 0, 1, BIT(H0), 0},
     {10, 17, 40, 9, 1, 1, 0, 0}, // rows enough for each of three threads
+    {32, 48, 1, 4, 0, 0, 0, 1},  // one row, weights in whole squares
     {29, 3, 1, 600, 0, 0, 0, 0}, // fewer blocks of units than threads
     {3, 17, 70, 18, 1, 0, 0, 0}, // likewise
     {1, 2, 3, 4200, 1, 0, 0, 0}, // more rows than a provider takes at a time
