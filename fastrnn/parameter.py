@@ -47,19 +47,22 @@ class Parameter(Versioned):
     def snapshot(self) -> Array:
         """The values as they are now, read-only; whatever is written later does not show in it.
 
-        It costs a copy only if something is written while it lives; views of it do not count.
+        It costs a copy only if something is written while it lives; views of it do not count. One
+        that another thread takes within `writing` has a part of what is written there.
         """
-        snapshot = None if self._snapshot is None else self._snapshot()
-        if snapshot is None:
-            snapshot = self._view.view()
-            self._snapshot = weakref.ref(snapshot)
-        return snapshot
+        with self._lock:
+            snapshot = None if self._snapshot is None else self._snapshot()
+            if snapshot is None:
+                snapshot = self._view.view()
+                self._snapshot = weakref.ref(snapshot)
+            return snapshot
 
     def _writable(self) -> Array:
-        if self._snapshot is not None and self._snapshot() is not None:
-            self._take(self._data.copy())
-        self._snapshot = None
-        return self._data
+        with self._lock:
+            if self._snapshot is not None and self._snapshot() is not None:
+                self._take(self._data.copy())
+            self._snapshot = None
+            return self._data
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -84,7 +87,8 @@ class Parameter(Versioned):
             yield data
 
     def assign(self, value: ArrayLike, name: str = "value") -> None:
-        """Overwrite the values; `value` must have the same shape, and is cast to the dtype.
+        """Overwrite the values; `value` must have the same shape, and is cast to the dtype. Another
+        thread has them all as they were, or all as they are now.
 
         Raises ValueError for another shape, TypeError for values that are not real numbers.
         """
@@ -96,8 +100,11 @@ class Parameter(Versioned):
         self._store(new)
 
     def _store(self, values: Array) -> None:
-        with self.writing() as data:
-            data[...] = values
+        new = np.array(values, self.dtype, order="C")
+        with self._lock:
+            self._take(new)
+            self._snapshot = None
+            self.version += 1
 
     def add_grad(self, grad: Array) -> None:
         """Add `grad` (same shape and dtype, not used by the caller afterwards) to ``.grad``."""

@@ -28,6 +28,15 @@ def test_a_snapshot_keeps_its_values() -> None:
     np.testing.assert_array_equal(parameter.data, [7, 8])
 
 
+def test_who_reads_while_another_assigns_has_all_of_the_old_values() -> None:
+    parameter = Parameter([1.0, 2.0])
+    before, version = parameter.data, parameter.version
+    parameter.assign([7, 8])
+    np.testing.assert_array_equal(before, [1, 2])
+    np.testing.assert_array_equal(parameter.data, [7, 8])
+    assert parameter.version == version + 1
+
+
 def test_writing_copies_only_while_a_snapshot_lives() -> None:
     parameter = Parameter(np.zeros(3))
     data = parameter.data
