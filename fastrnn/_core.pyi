@@ -52,7 +52,9 @@ class Versioned:
     version: int
 
 class Packed:
-    def __init__(self, packs: tuple[Pack, ...], versions: Sequence[tuple[Versioned, int]]) -> None: ...
+    def __init__(
+        self, packs: tuple[Pack, ...], versions: Sequence[tuple[Versioned, int]]
+    ) -> None: ...
     def current(self, backward: bool, gemm: object) -> tuple[Pack, ...] | None: ...
 
 class Tape:
@@ -77,6 +79,18 @@ def forward(
     seed: int = 0,
     checkpoint_every: int = 0,
 ) -> Tape | None: ...
+def check_step(
+    y: _Floats | None,
+    h_n: _Floats,
+    c_n: _Floats | None,
+    h_0: _Floats | None,
+    c_0: _Floats | None,
+    layers: int,
+    batch: int,
+    h_size: int,
+    c_size: int,
+    double: bool,
+) -> None: ...
 def backward(
     tape: Tape,
     first: int,

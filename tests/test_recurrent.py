@@ -418,3 +418,21 @@ def test_a_step_refuses_what_it_cannot_write(rng: Any) -> None:
         layer.step(x, wide[:, :2], out=(None, wide[:, 1:]))
     with pytest.raises(TypeError, match=r"out: expected \(y, state\), got ndarray"):
         layer.step(x, h, out=h)
+    lstm, c = fr.LSTM(4, 5, seed=0), np.zeros_like(h)
+    for state in (h, (h,), (h, None), (None, None)):
+        with pytest.raises(TypeError, match=r"out: expected \(y, \(h_n, c_n\)\)"):
+            lstm.step(x, (h, c), out=(None, state))
+
+
+def test_a_step_that_is_refused_has_written_nothing(rng: Any) -> None:
+    layer = fr.LSTM(4, 5, 3, seed=0)
+    x = rng.standard_normal((2, 4)).astype(np.float32)
+    room = rng.standard_normal((7, 2, 5)).astype(np.float32)
+    h, c, y, before = room[:3], room[3:6], room[6], room.copy()
+    with pytest.raises(ValueError, match=r"y: expected \(2, 5\), got \(2, 4\)"):
+        layer.step(x, (h, c), out=(y[:, :4], (h, c)))
+    with pytest.raises(ValueError, match="y: expected memory of its own, got some of c_n's"):
+        layer.step(x, (h, c), out=(c[0], (h, c)))
+    with pytest.raises(ValueError, match="h_n: expected memory of its own, got some of h_0's"):
+        layer.step(x, (h, c.copy()), out=(None, (room[1:4], c.copy())))
+    np.testing.assert_array_equal(room, before)

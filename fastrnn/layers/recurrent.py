@@ -373,7 +373,10 @@ class Recurrent(Layer):
             c_n = _core.empty(c_shape, self.double) if self.has_c else None
             new = (h_n, c_n) if self.has_c else h_n
         else:
-            h_n, c_n = new if self.has_c else (new, None)
+            h_n, c_n = self._split_out(new)
+            if self.num_layers > 1:  # before the first of them writes
+                _core.check_step(y, h_n, c_n, h_0, c_0, self.num_layers, batch, self.output_size,
+                                 self.hidden_size, self.double)  # fmt: skip
         if y is None:
             y = _core.empty((batch, self.output_size), self.double)
         last = self.num_layers - 1
@@ -384,6 +387,15 @@ class Recurrent(Layer):
             if k < last:
                 x = h_n[k]
         return y, new
+
+    def _split_out(self, state: Any) -> tuple[Array, Array | None]:
+        """A state to be written as (h, c)."""
+        if not self.has_c:
+            return state, None
+        if not isinstance(state, _PAIR) or len(state) != 2 or state[0] is None or state[1] is None:
+            got = type(state).__name__
+            raise TypeError(f"out: expected (y, (h_n, c_n)), two arrays in the state, got {got}")
+        return state[0], state[1]
 
     def initial_state(self, batch: int = 1) -> Any:
         """Zeros: h, for LSTM (h, c), each (num_layers * D, batch, hidden_size), h with a projection

@@ -228,6 +228,12 @@ cdef int state_span(Span *to, object array, const char *name, Pack pack, const f
     return 0
 
 
+cdef inline void in_place(Span *before, const Span *after):
+    """A state may be updated in place: then `apart` is to see it once."""
+    if before.data == after.data:
+        before.high = before.low
+
+
 cdef inline char *at(const Span *array, int64_t bytes):
     return NULL if array.data == NULL else array.data + bytes
 
@@ -296,11 +302,8 @@ def forward(tuple packs not None, int64_t first, int64_t layers, x, lengths, bin
     state_span(&read[2], c_0, b"c_0", pack, &batch, first, calls, layers, H, READ)
     state_span(&written[1], h_n, b"h_n", pack, &batch, first, calls, layers, P, WRITTEN)
     state_span(&written[2], c_n, b"c_n", pack, &batch, first, calls, layers, H, WRITTEN)
-    # A state may be updated in place.
-    if read[1].data == written[1].data:
-        read[1].high = read[1].low
-    if read[2].data == written[2].data:
-        read[2].high = read[2].low
+    in_place(&read[1], &written[1])
+    in_place(&read[2], &written[2])
     apart(written, 3, read, 3)
     if pack.w_ih_data != NULL:
         failure = []
@@ -348,6 +351,28 @@ def forward(tuple packs not None, int64_t first, int64_t layers, x, lengths, bin
         raise failure[0]
     check(status)
     return tape
+
+
+def check_step(y, h_n, c_n, h_0, c_0, int64_t layers, int64_t batch, int64_t h_size, int64_t c_size, bint double):
+    """Refuses what a step through several layers cannot write, while none of them has written anything.
+
+    y (B, P) may be None; h_n, c_n and h_0, c_0 are as `forward` has them, of all layers. A state may be updated in
+    place. `forward` sees a layer at a time: it cannot tell that one writes what a later one is to read.
+    """
+    cdef int type_num = cnp.NPY_FLOAT64 if double else cnp.NPY_FLOAT32
+    cdef int64_t *output = [batch, h_size]
+    cdef int64_t *h_shape = [layers, batch, h_size]
+    cdef int64_t *c_shape = [layers, batch, c_size]
+    cdef Span written[3]
+    cdef Span read[2]
+    span(&written[0], y, b"y", type_num, 2, output, WRITTEN)
+    span(&written[1], h_n, b"h_n", type_num, 3, h_shape, WRITTEN | CONTIGUOUS)
+    span(&written[2], c_n, b"c_n", type_num, 3, c_shape, WRITTEN | CONTIGUOUS)
+    span(&read[0], h_0, b"h_0", type_num, 3, h_shape, READ | CONTIGUOUS)
+    span(&read[1], c_0, b"c_0", type_num, 3, c_shape, READ | CONTIGUOUS)
+    in_place(&read[0], &written[1])
+    in_place(&read[1], &written[2])
+    apart(written, 3, read, 2)
 
 
 cdef int new_gradients(list to, void **data, const frnn_layer *layer, tuple wanted, int type_num) except -1:
