@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 from typing import Any
 
@@ -67,7 +68,7 @@ def assert_agrees_with_the_reference(layer: Recurrent, rng: Any, batch: int, tim
         np.testing.assert_allclose(final[1], c_n, rtol=1e-10, atol=1e-11)
 
     seed = int(layer.next_seed().generate_state(1, np.uint64)[0]) if layer.draws else 0
-    layer.__setstate__(layer.__getstate__())  # its training calls begin anew
+    layer.set_random_state({**layer.random_state(), "calls": 0})
     (output, _), pullback = layer.vjp(x, lengths=lengths)
     y, h_n, c_n, tape = refer(training=True, seed=seed)
     np.testing.assert_allclose(output, y, rtol=1e-10, atol=1e-11)
@@ -211,6 +212,16 @@ def test_masks_are_of_the_seed_and_the_call_alone(rng: Any) -> None:
         assert (first != second).any()
         runs.append((first.tobytes(), second.tobytes()))
     assert runs[0] == runs[1] == runs[2]
+
+
+def test_a_copy_goes_on_with_the_masks(rng: Any) -> None:
+    layer = fr.LSTM(4, 8, 2, dropout=0.4, zoneout_h=0.2, recurrent_dropout=0.3, seed=5)
+    x = rng.standard_normal((4, 6, 4)).astype("float32")
+    layer.vjp(x)
+    copies = [pickle.loads(pickle.dumps(layer)), copy.deepcopy(layer), copy.copy(layer)]
+    wanted = [layer.vjp(x)[0][0].tobytes() for _ in range(2)]
+    for other in copies:
+        assert [other.vjp(x)[0][0].tobytes() for _ in range(2)] == wanted
 
 
 def test_zoneout_keeps_about_as_many_units_as_asked(rng: Any) -> None:

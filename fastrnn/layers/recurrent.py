@@ -243,15 +243,16 @@ class Recurrent(Layer):
         """Those of `_core.Layer` that the kind of layer has for itself."""
         return {}
 
-    # Packs are a cache, a counter cannot be copied everywhere, and who watches this layer does not
-    # watch another: a copy starts without.
+    # Packs are a cache, and who watches this layer does not watch another: a copy starts without.
+    # Its next training call has the masks that this layer's would have.
     def __getstate__(self) -> dict[str, Any]:
-        without = dict.fromkeys(("_training_calls", "_layers", "on_gradient"))
-        return {**self.__dict__, **without, "_packs": {}}
+        without = dict.fromkeys(("_layers", "on_gradient"))
+        calls = self._training_calls.value  # its lock can be neither pickled nor copied
+        return {**self.__dict__, **without, "_packs": {}, "_training_calls": calls}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._training_calls = CallCounter()
+        self._training_calls = CallCounter(state["_training_calls"])
         self._layers = [self._core_layer(layer) for layer in range(self.num_layers)]
 
     @property
