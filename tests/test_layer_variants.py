@@ -262,6 +262,12 @@ def test_zoneout_keeps_about_as_many_units_as_asked(rng: Any) -> None:
         ),
         (fr.LSTM, {"clip": 0}, ValueError, "clip: expected a positive finite number, got 0"),
         (fr.LSTM, {"clip": "1"}, TypeError, "clip: expected a positive finite number, got '1'"),
+        (
+            fr.LSTM,
+            {"proj_size": 4, "recurrent_initializer": "identity"},
+            ValueError,
+            "recurrent_initializer: expected another than 'identity' where proj_size is less",
+        ),
         (fr.GRU, {"zoneout_h": 1.0}, ValueError, r"zoneout_h: expected a number in \[0, 1\)"),
         (fr.GRU, {"zoneout_c": 0.1}, ValueError, "zoneout_c: LSTM has it, GRU has not"),
         (fr.RNN, {"recurrent_dropout": -0.1}, ValueError, "recurrent_dropout: expected a number"),

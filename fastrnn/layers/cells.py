@@ -153,6 +153,11 @@ class LSTM(Recurrent):
         self.proj_size = check_size(proj_size, "proj_size") if proj_size != 0 else 0
         if self.proj_size > check_size(hidden_size, "hidden_size"):
             raise ValueError(f"proj_size: expected 0 to {hidden_size}, got {proj_size}")
+        if options.get("recurrent_initializer") == "identity" and 0 < self.proj_size < hidden_size:
+            raise ValueError(
+                "recurrent_initializer: expected another than 'identity' where proj_size is less "
+                "than hidden_size"
+            )
         self.peephole = check_flag(peephole, "peephole")
         if peephole and options.get("layer_norm"):
             raise ValueError("peephole: expected False with layer_norm=True")
