@@ -66,6 +66,8 @@ def test_wrong_states() -> None:
         pullback(y.astype(np.float64))
     with pytest.raises(ValueError, match="dh_n: expected"):
         pullback(y, (h[:1], h))
+    with pytest.raises(TypeError, match=r"dstate: expected \(dh_n, dc_n\), got ndarray"):
+        pullback(y, h)
     pullback(y, (h, h))  # what was refused did not count as the call
     with pytest.raises(ValueError, match="bidirectional"):
         fr.GRU(4, 5, bidirectional=True).step(X[:, 0])
@@ -93,6 +95,8 @@ def test_wrong_states() -> None:
         ({"dtype": "float16"}, ValueError, "dtype: expected float32 or float64, got float16"),
         ({"dtype": "nonsense"}, TypeError, "dtype"),
         ({"bias": "both"}, ValueError, "bias: expected True, False or 'single'"),
+        ({"bias": np.zeros(2)}, ValueError, "bias: expected True, False or 'single'"),
+        ({"clip": 1e39}, ValueError, r"clip: expected at most 3.4028235e\+38, got 1e\+39"),
         ({"batch_first": 1}, TypeError, "batch_first"),
         ({"seed": -1}, ValueError, "seed"),
         ({"seed": 0.5}, TypeError, "seed"),

@@ -147,7 +147,7 @@ class Pullback:
     def _check_gradients(self, doutput: Any, dstate: Any) -> tuple[Any, Array | None, Array | None]:
         """dy as the output was, or None where there is none or it is part of dh_n; dh_n, dc_n."""
         layer = self._layer
-        dh_n, dc_n = layer.split_state(dstate, self._batch, ("dh_n", "dc_n"))
+        dh_n, dc_n = layer.split_state(dstate, self._batch, ("dstate", "dh_n", "dc_n"))
         if doutput is None:
             return None, dh_n, dc_n
         dy = self.check_output(doutput)

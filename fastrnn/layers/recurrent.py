@@ -32,6 +32,7 @@ from fastrnn.parameter import Array, Parameter
 RecurrentPullback = Callable[..., tuple[Array, Any]]
 
 _MAX_LAYERS = 1000
+_LARGEST_CLIP = float(np.finfo(np.float32).max)
 _PAIR = (tuple, list)  # which takes less time, made once
 _MULTIPLIED = ("weight_ih", "weight_hh", "weight_hr")
 
@@ -121,9 +122,9 @@ class Recurrent(Layer):
         self.num_layers = check_size(num_layers, "num_layers")
         if self.num_layers > _MAX_LAYERS:
             raise ValueError(f"num_layers: expected at most {_MAX_LAYERS}, got {num_layers}")
-        if not (isinstance(bias, bool) or bias == "single"):
+        if not (isinstance(bias, bool | np.bool_) or (isinstance(bias, str) and bias == "single")):
             raise ValueError(f"bias: expected True, False or 'single', got {bias!r}")
-        self.bias = bias
+        self.bias = bias if isinstance(bias, str) else bool(bias)
         self.batch_first = check_flag(batch_first, "batch_first")
         self.dropout = check_probability(dropout, "dropout")
         self.bidirectional = check_flag(bidirectional, "bidirectional")
@@ -140,6 +141,8 @@ class Recurrent(Layer):
         self.zoneout_h = check_probability(zoneout_h, "zoneout_h")
         self.recurrent_dropout = check_probability(recurrent_dropout, "recurrent_dropout")
         self.clip = None if clip is None else check_positive(clip, "clip")
+        if self.clip is not None and self.clip > _LARGEST_CLIP:
+            raise ValueError(f"clip: expected at most {_LARGEST_CLIP:.8}, got {clip}")
         self.bfloat16 = is_bfloat16(dtype)
         self.dtype = check_dtype("float32" if self.bfloat16 else dtype)
         self.seed = check_seed(seed)
@@ -413,22 +416,22 @@ class Recurrent(Layer):
         return (layers, batch, self.output_size), (layers, batch, self.hidden_size)
 
     def split_state(
-        self, state: Any, batch: int, names: tuple[str, str] = ("h_0", "c_0")
+        self, state: Any, batch: int, names: tuple[str, str, str] = ("state", "h_0", "c_0")
     ) -> tuple[Array | None, Array | None]:
-        """A state as (h, c), checked; None where there is none."""
+        """A state as (h, c), checked; None where there is none. names: of it and of its parts."""
         if state is None:
             return None, None
         h, c = state, None
         if self.has_c:
             if not isinstance(state, _PAIR) or len(state) != 2:
                 got = type(state).__name__
-                raise TypeError(f"state: expected ({names[0]}, {names[1]}), got {got}")
+                raise TypeError(f"{names[0]}: expected ({names[1]}, {names[2]}), got {got}")
             h, c = state
         layers, hidden = self.num_layers * self.directions, self.hidden_size
         if not _core.states_fit(h, c, layers, batch, self.output_size, hidden, self.double):
             h_shape, c_shape = self.state_shapes(batch)
-            h = None if h is None else self._check_state(h, h_shape, names[0])
-            c = None if c is None else self._check_state(c, c_shape, names[1])
+            h = None if h is None else self._check_state(h, h_shape, names[1])
+            c = None if c is None else self._check_state(c, c_shape, names[2])
         return h, c
 
     def _check_state(self, state: Any, shape: tuple[int, ...], name: str) -> Array:
