@@ -62,11 +62,11 @@ class Recurrent(Layer):
     Masks are functions of `seed`, of how many calls came before, and of where a value stands: the
     same on any number of threads.
 
-    What weights start from has Keras's names: `kernel_initializer` for weight_ih and
+    What weights start from has Keras's names: `kernel_initializer` for weight_ih and weight_hr,
     `recurrent_initializer` for weight_hh, "uniform" (U(-1/sqrt(H), 1/sqrt(H)), as PyTorch has it),
     "glorot_uniform", "orthogonal", "identity" (weight_hh only, for each gate; not where `proj_size`
-    is less than H) or "zeros", and `bias_initializer`, "uniform" or "zeros". Keras's own are
-    "glorot_uniform", "orthogonal" and "zeros".
+    is less than H) or "zeros", and `bias_initializer` for biases and weight_ch, "uniform" or
+    "zeros". Keras's own are "glorot_uniform", "orthogonal" and "zeros".
 
     To see how gradients flow, set the attribute `on_gradient`, None by default, to a callable. Each
     pullback ends by calling it with one new float64 array (num_layers * D, batch, time), index
