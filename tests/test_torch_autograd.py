@@ -364,3 +364,51 @@ def test_the_operator_is_sound(kind: str, packed: bool) -> None:
     given = (*arguments, token, torch.randn_like(y), torch.randn_like(h_n), None, needs)
     detached = torch.utils._pytree.tree_map_only(torch.Tensor, torch.Tensor.detach, given)
     torch.library.opcheck(recurrence._operator_backward, detached, test_utils=tests)
+
+
+def pair(kind: str, **options: Any) -> tuple[Any, Any]:
+    """torch.nn's module and ours, with the same weights, for inputs of 3."""
+    theirs, ours = (getattr(of, kind)(3, 4, **options) for of in (torch.nn, ft))
+    ours.load_state_dict(theirs.state_dict())
+    return theirs, ours
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_transforms_of_torch_func(kind: str) -> None:
+    theirs, ours = pair(kind, num_layers=2, bidirectional=True)
+    weights = {name: p.detach() for name, p in ours.named_parameters()}
+    x = torch.randn(5, 6, 2, 3)  # a batch of batches
+
+    def loss(module: Any, weights: Any, x: Any) -> Any:
+        outputs = tensors(torch.func.functional_call(module, weights, (x,)))
+        return sum(each.square().sum() for each in outputs)
+
+    def gradients(module: Any, x: Any) -> list[Any]:
+        found = torch.func.grad(loss, argnums=(1, 2))(module, weights, x)
+        return [*found[0].values(), found[1]]
+
+    want = [gradients(theirs, each) for each in x]
+    one_by_one = [gradients(ours, each) for each in x]
+    at_once = torch.vmap(gradients, in_dims=(None, 0))(ours, x)
+    for i, each in enumerate(zip(*want, strict=True)):
+        want_all = torch.stack(each)
+        torch.testing.assert_close(torch.stack([found[i] for found in one_by_one]), want_all)
+        torch.testing.assert_close(at_once[i], want_all)
+    both = [torch.func.jacrev(lambda x, m=m: m(x)[0])(x[0]) for m in (theirs, ours)]
+    torch.testing.assert_close(both[1], both[0])
+    with pytest.raises(NotImplementedError, match="jvp"):
+        torch.func.jvp(lambda x: ours(x)[0], (x[0],), (x[0],))
+    with pytest.raises(RuntimeError, match="have no derivatives"):
+        torch.func.jacrev(torch.func.jacrev(lambda x: ours(x)[0]))(x[0])
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")  # of torch.nn's module
+def test_gradients_of_a_batch() -> None:
+    theirs, ours = pair("LSTM")
+    x = torch.randn(5, 2, 3, requires_grad=True)
+    batch = torch.randn(6, 5, 2, 4)
+    both = []
+    for module in (theirs, ours):
+        y, _ = module(x)
+        both.append(torch.vmap(lambda dy, y=y: torch.autograd.grad(y, x, dy, True)[0])(batch))
+    torch.testing.assert_close(both[1], both[0])

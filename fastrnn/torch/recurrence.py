@@ -9,6 +9,8 @@ saved tensors is a token, one byte, whose memory holds them. Who saves less (che
 tapes too. They serve one backward pass, and refer to the memory of x and of weights; where a graph
 is kept for a second one (retain_graph), a token was copied, or x is given at another place than
 then, its old one perhaps in other use, the layers are run again.
+
+The transforms of torch.func take Functions of another kind, over the operators, without tapes.
 """
 
 from __future__ import annotations
@@ -51,6 +53,9 @@ def run(spec: Spec, batch_sizes: Tensor | None, inputs: Tensors) -> tuple[Tensor
     """
     layers = kept_from = spec[4]
     compiling = is_compiling()
+    if not compiling and _are_functorch_transforms_active():
+        outputs = _Transformed.apply(spec, batch_sizes, *inputs)
+        return outputs[: 2 + (spec[0] == "LSTM")]  # type: ignore[no-any-return]
     tracing = not compiling and _is_tracing()  # what is traced in one mode may run in the other
     if is_grad_enabled() or tracing:
         for i, tensor in enumerate(inputs):
@@ -63,8 +68,7 @@ def run(spec: Spec, batch_sizes: Tensor | None, inputs: Tensors) -> tuple[Tensor
     call = (stack.stack(*spec, inputs[0].dtype is torch.float64), kept_from, batch_sizes)
     if kept_from == layers and forward_ad._current_level < 0:  # which autograd's Function refuses
         return _forward(call, inputs)[0]
-    apply = _Recurrence.apply if _are_functorch_transforms_active() else _apply
-    return apply(call, *inputs)  # type: ignore[no-any-return]
+    return _apply(call, *inputs)  # type: ignore[no-any-return]
 
 
 def _token(kept: Kept) -> Tensor:
@@ -132,6 +136,9 @@ class _Recurrence(torch.autograd.Function):
         if kept is None:
             *inputs, token = inputs
             kept = _kept_of(token)
+        if _are_functorch_transforms_active():  # a batch of gradients
+            needs = ctx.needs_input_grad[1:]
+            return None, *_gradients(call[0].spec, call[2], inputs, gradients, needs)
         given = call, kept, inputs, gradients, ctx.needs_input_grad[1:]
         if is_grad_enabled():
             return (None, *_Gradients.apply(given, *inputs, *gradients))
@@ -151,6 +158,72 @@ class _Gradients(torch.autograd.Function):
 
 
 _apply: Any = super(torch.autograd.Function, _Recurrence).apply  # without what transforms want
+
+
+# --- Transforms: torch.func, and autograd.grad's is_grads_batched ---------------------------------
+
+
+class _OneByOne(torch.autograd.Function):
+    """A Function that vmap calls for each of a batch; it has no derivative."""
+
+    @classmethod
+    def vmap(cls, info: Any, in_dims: Any, *arguments: Any) -> Any:
+        pairs = list(zip(arguments, in_dims, strict=True))
+        found = [
+            cls.apply(*[a.select(dim, i) if isinstance(dim, int) else a for a, dim in pairs])
+            for i in range(info.batch_size)
+        ]
+        outputs = tuple([torch.stack(each) for each in zip(*found, strict=True)])
+        return outputs, (0,) * len(outputs)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        pass
+
+    backward = _Gradients.backward
+
+
+class _Transformed(_OneByOne):
+    """y, h_n and c_n of ``(spec, batch_sizes, x, h_0, c_0, *weights)``."""
+
+    @staticmethod
+    def forward(spec: Spec, batch_sizes: Any, *inputs: Any) -> Any:
+        return _operator(*spec, spec[4], batch_sizes, *inputs[:3], inputs[3:])[:3]
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.spec, *tensors = inputs
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*tensors)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        batch_sizes, *inputs = ctx.saved_tensors
+        needs = ctx.needs_input_grad[2:]
+        return None, None, *_gradients(ctx.spec, batch_sizes, inputs, gradients, needs)
+
+
+class _TransformedGradients(_OneByOne):
+    """The gradients that are needed."""
+
+    @staticmethod
+    def forward(spec: Spec, needs: Any, batch_sizes: Any, *tensors: Any) -> Any:
+        *gradients, x, h_0, c_0 = tensors[:6]
+        token = x.new_empty(0, dtype=torch.uint8)  # no tapes: the layers are run again
+        inputs = x, h_0, c_0, tensors[6:], token
+        return tuple(_operator_backward(*spec, 0, batch_sizes, *inputs, *gradients, list(needs)))
+
+
+def _gradients(
+    spec: Spec, batch_sizes: Any, inputs: Tensors, gradients: Tensors, needs: Sequence[bool]
+) -> list[Any]:
+    """Of all `inputs`, None where there is no need."""
+    dy, dh_n, dc_n = gradients
+    dc_n = dc_n if spec[0] == "LSTM" else None
+    found = iter(
+        _TransformedGradients.apply(spec, tuple(needs), batch_sizes, dy, dh_n, dc_n, *inputs)
+    )
+    return [next(found) if need else None for need in needs]
 
 
 # --- The operator ---------------------------------------------------------------------------------

@@ -53,6 +53,9 @@ class Stack:
         batch_first: bool,
         double: bool,
     ) -> None:
+        self.spec = (
+            mode, input_size, hidden_size, proj_size, num_layers, bias, bidirectional, batch_first
+        )  # fmt: skip
         self.cell, self.has_c = _CELLS[mode], mode == "LSTM"
         self.input_size, self.hidden_size, self.proj_size = input_size, hidden_size, proj_size
         self.batch_first, self.double = batch_first, double
