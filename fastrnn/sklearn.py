@@ -39,8 +39,8 @@ __all__ = ["SequenceClassifier", "SequenceRegressor"]
 class _SequenceEstimator(BaseEstimator):
     """What both are: a recurrent layer, whose final h a Dense maps.
 
-    `X` is an array (rows, time, features); or a list, or object array, of arrays (time, features)
-    of any lengths; or a table (rows, time), whose columns are the steps of one feature.
+    `X` is an array (rows, time, features); or a list, object array or pandas Series of arrays
+    (time, features) of any lengths; or a table (rows, time), whose columns are the steps of one feature.
 
     Parameters
     ----------
@@ -171,8 +171,13 @@ class _SequenceEstimator(BaseEstimator):
 
     def _rows(self, X: Any, reset: bool) -> Any:
         """`X` as (rows, time, features), or as a list of (time, features)."""
-        listed = isinstance(X, list | tuple) or (isinstance(X, np.ndarray) and X.dtype.kind == "O")
-        listed = listed and len(X) > 0 and np.ndim(X[0]) == 2
+        if getattr(getattr(X, "dtype", None), "kind", "") == "O" and X.ndim == 1:
+            X = list(X)
+        listed = isinstance(X, list | tuple) and len(X) > 0 and np.ndim(X[0]) == 2
+        if not listed and isinstance(X, list | tuple) and len({np.size(row) for row in X}) > 1:
+            raise ValueError(f"X[0]: expected (time, features), got {np.shape(X[0])}")
+        if getattr(X, "ndim", 0) > 3:
+            raise ValueError(f"X: expected (rows, time, features), got {X.shape}")
         table = not listed and getattr(X, "ndim", 2) != 3
         if not reset and table != self._table:
             wanted = "a table (rows, time)" if self._table else "sequences (time, features)"

@@ -78,6 +78,13 @@ def test_ragged_sequences_and_labels(rows: Any) -> None:
     np.testing.assert_array_equal(model.predict_proba([x.tolist() for x in X_test]), probable)
 
 
+def test_a_column_of_pandas_may_hold_sequences(rows: Any) -> None:
+    X, y = rows
+    column = pytest.importorskip("pandas").Series(X, index=range(7, 7 + len(X)))
+    model = fs.SequenceClassifier(**QUICK | {"epochs": 1}).fit(X, y)
+    assert np.array_equal(model.predict_proba(column), model.predict_proba(X))
+
+
 def test_several_values_and_sample_weight(rng: Any) -> None:
     X = rng.standard_normal((80, 5, 3))
     y = np.stack([X[:, -1, 0], X[:, :, 1].mean(axis=1)], axis=1)
@@ -176,6 +183,8 @@ def test_errors_name_what_does_not_fit(rows: Any) -> None:
         ([X[0], X[1] * np.nan], r"X\[1\] contains NaN"),
         ([x[:, :1] for x in X], "X has 1 features, but SequenceClassifier is expecting 2 features"),
         (np.ones((3, 4)), r"X: expected sequences \(time, features\), as in fit"),
+        (np.ones((3, 4, 2, 1)), r"X: expected \(rows, time, features\), got \(3, 4, 2, 1\)"),
+        ([np.ones(3), np.ones(4)], r"X\[0\]: expected \(time, features\), got \(3,\)"),
     ):
         with pytest.raises(ValueError, match=message):
             fitted.predict(bad)
