@@ -264,6 +264,8 @@ def test_inputs_that_are_refused(rng: Any, tmp_path: Path) -> None:
     for shape, dtype in (((3, "n"), "float32"), ((3, 4, 5, 6), "float32"), ((3, 4, 5), "int64")):
         with pytest.raises(ValueError, match="input 'x': expected ids"):
             fastrnn.onnx.load(make_model([node("Relu", ["x"], ["y"])], {}, x=shape, dtype=dtype))
+    with pytest.raises(TypeError, match="model: expected a path or a ModelProto, got bytes"):
+        fastrnn.onnx.load(make_model([cell], weights(rng)).SerializeToString())
     half = {n: a.astype("f2") for n, a in weights(rng).items()}
     with pytest.raises(ValueError, match=r"operator LSTM: W and R: .* float16"):
         fastrnn.onnx.load(

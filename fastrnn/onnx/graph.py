@@ -18,8 +18,11 @@ FAULTS = TypeError, ValueError, LookupError, ArithmeticError, AttributeError
 def checked(model: str | os.PathLike[str] | Any) -> Any:
     """The model, from a file or a ModelProto, in OPSET.
 
-    Raises OSError where there is no file, ValueError for one that is not valid or does not map.
+    Raises OSError where there is no file, ValueError for one that is not valid or does not map,
+    TypeError for neither a path nor a model.
     """
+    if not isinstance(model, str | os.PathLike | onnx.ModelProto):
+        raise TypeError(f"model: expected a path or a ModelProto, got {type(model).__name__}")
     name = "model" if isinstance(model, onnx.ModelProto) else model
     try:
         found = model if isinstance(model, onnx.ModelProto) else onnx.load(model)

@@ -40,8 +40,8 @@ def load(path: str | os.PathLike[str] | Any) -> Sequential:
     first must be final states: `Sequential.run` takes and gives its own. Its arrays have the batch
     first, even where the file's have time first.
 
-    Raises OSError where the file cannot be read, and ValueError that names the node, its operator
-    and the reason where the graph is of another kind.
+    Raises OSError where the file cannot be read, TypeError for neither a path nor a model, and
+    ValueError that names the node, its operator and the reason where the graph is of another kind.
     """
     return _Reader(checked(path).graph).read()
 
