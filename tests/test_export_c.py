@@ -26,7 +26,7 @@ CC, CXX = shutil.which("cc") or shutil.which("gcc"), shutil.which("g++")
 CLANG = shutil.which("clang")
 ARM_CC = shutil.which("aarch64-linux-gnu-gcc")
 QEMU = shutil.which("qemu-aarch64-static") or shutil.which("qemu-aarch64")
-STRICT = ["-Wall", "-Wextra", "-Wunused-function", "-Werror", "-pedantic"]
+STRICT = ["-Wall", "-Wextra", "-Wunused-function", "-Wdouble-promotion", "-Werror", "-pedantic"]
 X86 = platform.machine() == "x86_64"
 
 pytestmark = pytest.mark.skipif(not CC, reason="no C compiler (cc or gcc)")
@@ -202,7 +202,7 @@ def test_command(tmp_path: Path) -> None:
         "    c_reset(&s);\n"
         "    for (int t = 0; t < 5; t++) {\n"
         "        if (c_step(&s, t, y)) return 1;\n"
-        '        for (int i = 0; i < C_OUTPUTS; i++) printf("%a\\n", y[i]);\n'
+        '        for (int i = 0; i < C_OUTPUTS; i++) printf("%a\\n", (double)y[i]);\n'
         "    }\n    return 0;\n}\n"
     )
     program = build(CC, ["-std=c99", "-O2", *native()], tmp_path / "main.c")
