@@ -40,7 +40,8 @@ class _SequenceEstimator(BaseEstimator):
     """What both are: a recurrent layer, whose final h a Dense maps.
 
     `X` is an array (rows, time, features); or a list, object array or pandas Series of arrays
-    (time, features) of any lengths; or a table (rows, time), whose columns are the steps of one feature.
+    (time, features) of any lengths; or a table (rows, time), whose columns are the steps of one
+    feature.
 
     Parameters
     ----------
