@@ -160,7 +160,7 @@ class _Gradients(torch.autograd.Function):
 _apply: Any = super(torch.autograd.Function, _Recurrence).apply  # without what transforms want
 
 
-# --- Transforms: torch.func, and autograd.grad's is_grads_batched ---------------------------------
+# --- The transforms of torch.func -----------------------------------------------------------------
 
 
 class _OneByOne(torch.autograd.Function):
