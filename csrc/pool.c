@@ -52,20 +52,38 @@ static void gate_set(gate *g, unsigned value) {
 #define JOB_YIELD_FROM_NS 1500
 #define JOB_SLEEP_FROM_NS 5000000
 
+// Where another program wants the CPU a yield gives it a whole turn, some milliseconds. Whoever has met that keeps
+// the CPU for waits inside a job, which end sooner, and sleeps without one: who is woken soon has its turn.
+#define CROWDED_YIELD_FROM_NS 50000
+#define CROWDED_SLEEP_FROM_NS 20000
+#define LONG_YIELD_NS 500000
+#define CROWDED_FOR_NS 100000000
+
 // Waits until the value is no longer `seen`, and returns it.
 static unsigned gate_wait(gate *g, unsigned seen, int in_job) {
+    static _Thread_local int64_t crowded_until;
     unsigned value;
-    int64_t start = 0, waited = 0;
+    int64_t start = 0, now = 0, sleep_from;
     do {
         for (int i = 0; i < 64; i++) {
             value = atomic_load_explicit(&g->value, memory_order_acquire);
             if (value != seen) return value;
             PAUSE();
         }
-        if (!start) start = frnn_now_ns();
-        waited = frnn_now_ns() - start;
-        if (waited > (in_job ? JOB_YIELD_FROM_NS : IDLE_YIELD_FROM_NS)) frnn_yield();
-    } while (waited < (in_job ? JOB_SLEEP_FROM_NS : IDLE_SLEEP_FROM_NS));
+        now = frnn_now_ns();
+        if (!start) start = now;
+        const int crowded = now < crowded_until;
+        const int64_t yield_from = crowded ? CROWDED_YIELD_FROM_NS
+                                 : in_job  ? JOB_YIELD_FROM_NS
+                                           : IDLE_YIELD_FROM_NS;
+        sleep_from = in_job ? JOB_SLEEP_FROM_NS : crowded ? CROWDED_SLEEP_FROM_NS : IDLE_SLEEP_FROM_NS;
+        if (now - start > yield_from) {
+            frnn_yield();
+            const int64_t back = frnn_now_ns();
+            if (back - now > LONG_YIELD_NS) crowded_until = back + CROWDED_FOR_NS;
+            now = back;
+        }
+    } while (now - start < sleep_from);
     frnn_lock(&g->mutex);
     atomic_fetch_add(&g->sleepers, 1);
     while ((value = atomic_load(&g->value)) == seen) frnn_wait(&g->changed, &g->mutex);
