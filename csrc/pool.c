@@ -52,18 +52,26 @@ static void gate_set(gate *g, unsigned value) {
 #define JOB_YIELD_FROM_NS 1500
 #define JOB_SLEEP_FROM_NS 5000000
 
-// Where another program wants the CPU a yield gives it a whole turn, some milliseconds. Whoever has met that keeps
-// the CPU for waits inside a job, which end sooner, and sleeps without one: who is woken soon has its turn.
-#define CROWDED_YIELD_FROM_NS 50000
-#define CROWDED_SLEEP_FROM_NS 20000
+// Where another program wants the CPU a yield gives it a whole turn, some milliseconds. For a while after one
+// of them has met that, threads keep the CPU for waits inside a job, which end sooner; without a job they sleep,
+// for who is woken soon has its turn; and a job goes on without those that do not come.
 #define LONG_YIELD_NS 500000
 #define CROWDED_FOR_NS 100000000
+#define CROWDED_YIELD_FROM_NS 50000
+#define CROWDED_SLEEP_FROM_NS 20000
+static _Atomic int64_t crowded_until;
+
+static void yield(int64_t now) {
+    frnn_yield();
+    const int64_t back = frnn_now_ns();
+    if (back - now > LONG_YIELD_NS)
+        atomic_store_explicit(&crowded_until, back + CROWDED_FOR_NS, memory_order_relaxed);
+}
 
 // Waits until the value is no longer `seen`, and returns it.
 static unsigned gate_wait(gate *g, unsigned seen, int in_job) {
-    static _Thread_local int64_t crowded_until;
     unsigned value;
-    int64_t start = 0, now = 0, sleep_from;
+    int64_t start = 0, now, sleep_from;
     do {
         for (int i = 0; i < 64; i++) {
             value = atomic_load_explicit(&g->value, memory_order_acquire);
@@ -72,17 +80,10 @@ static unsigned gate_wait(gate *g, unsigned seen, int in_job) {
         }
         now = frnn_now_ns();
         if (!start) start = now;
-        const int crowded = now < crowded_until;
-        const int64_t yield_from = crowded ? CROWDED_YIELD_FROM_NS
-                                 : in_job  ? JOB_YIELD_FROM_NS
-                                           : IDLE_YIELD_FROM_NS;
+        const int crowded = now < atomic_load_explicit(&crowded_until, memory_order_relaxed);
+        const int64_t own = in_job ? JOB_YIELD_FROM_NS : IDLE_YIELD_FROM_NS;
+        if (now - start > (crowded ? CROWDED_YIELD_FROM_NS : own)) yield(now);
         sleep_from = in_job ? JOB_SLEEP_FROM_NS : crowded ? CROWDED_SLEEP_FROM_NS : IDLE_SLEEP_FROM_NS;
-        if (now - start > yield_from) {
-            frnn_yield();
-            const int64_t back = frnn_now_ns();
-            if (back - now > LONG_YIELD_NS) crowded_until = back + CROWDED_FOR_NS;
-            now = back;
-        }
     } while (now - start < sleep_from);
     frnn_lock(&g->mutex);
     atomic_fetch_add(&g->sleepers, 1);
@@ -112,8 +113,11 @@ void frnn_barrier_wait(frnn_barrier *barrier) {
 }
 
 static struct {
-    gate start; // value: job number * 256 + its threads, so who is not in a job never looks at it
+    gate start; // value: job number * 512 + 256 if it goes on with who comes + the threads that it wants
+    gate go;    // of such a job: who came may begin
     gate done;
+    atomic_uint came; // job number * 256 + the workers that came; the next number once it is too late
+    int64_t last_ns;  // what the last such job took
     frnn_barrier barriers[FRNN_MAX_CALLS]; // one for each of the jobs
     atomic_flag busy;                      // whoever holds it owns all that follows
     int workers;                           // started
@@ -147,17 +151,38 @@ static void run_share(int thread) {
     frnn_fp_leave(mode);
 }
 
+// A worker's place in a job that goes on with who comes; 0 if it is too late.
+static int come(unsigned job) {
+    unsigned came = atomic_load(&pool.came);
+    do {
+        if (came / 256 != job) return 0;
+    } while (!atomic_compare_exchange_weak(&pool.came, &came, came + 1));
+    return (int)(came % 256) + 1;
+}
+
+// Waits for the workers of such a job, for a small part of what it may take alone; how many came.
+static int gather(unsigned job, int wanted) {
+    const int64_t until = frnn_now_ns() + pool.last_ns / 8;
+    while ((int)(atomic_load(&pool.came) % 256) < wanted && frnn_now_ns() < until) PAUSE();
+    return (int)(atomic_exchange(&pool.came, (job + 1) * 256) % 256);
+}
+
 static FRNN_THREAD(worker) {
     const int number = *(int *)argument;
     unsigned seen = pool.birth[number].seen;
     for (;;) {
         seen = gate_wait(&pool.start, seen, 0);
-        if (number < (int)(seen % 256)) {
-            frnn_stay_off(pool.cpu);
-            run_share(number);
-            if (atomic_fetch_sub(&pool.running, 1) == 1)
-                gate_set(&pool.done, atomic_load(&pool.done.value) + 1);
+        if (number >= (int)(seen % 256)) continue;
+        int place = number;
+        if (seen & 256) {
+            const unsigned go = atomic_load(&pool.go.value);
+            place = come(seen / 512);
+            if (!place) continue;
+            gate_wait(&pool.go, go, 1);
         }
+        frnn_stay_off(pool.cpu);
+        run_share(place);
+        if (atomic_fetch_sub(&pool.running, 1) == 1) gate_set(&pool.done, atomic_load(&pool.done.value) + 1);
     }
     return 0;
 }
@@ -165,6 +190,7 @@ static FRNN_THREAD(worker) {
 // No thread but the caller's lives on in a forked child.
 static void reset(void) {
     gate_init(&pool.start);
+    gate_init(&pool.go);
     gate_init(&pool.done);
     for (int i = 0; i < FRNN_MAX_CALLS; i++) {
         gate_init(&pool.barriers[i].open);
@@ -198,21 +224,38 @@ void frnn_pool_run_each(frnn_job job, void *const *contexts, const int *wanted, 
         run_in_turn(job, contexts, jobs, 0, 1);
         return;
     }
-    pool.threads = 1 + start_workers(most - 1);
-    // One job gets along with fewer threads than it wants.
-    pool.at_once = jobs == 1 || pool.threads == all;
-    for (int i = 0; i < jobs; i++) pool.barriers[i].threads = jobs == 1 ? pool.threads : wanted[i];
+    const int64_t until = atomic_load_explicit(&crowded_until, memory_order_relaxed);
+    const int64_t began = until ? frnn_now_ns() : 0;
+    const int crowded = began < until;
+    int workers = start_workers(most - 1);
     pool.job = job;
     pool.contexts = contexts;
     pool.jobs = jobs;
     pool.cpu = frnn_this_cpu();
-    atomic_store(&pool.running, pool.threads - 1);
-    const unsigned done = atomic_load(&pool.done.value);
-    if (pool.threads > 1)
-        gate_set(&pool.start, (atomic_load(&pool.start.value) / 256 + 1) * 256 + (unsigned)pool.threads);
+    const unsigned number = atomic_load(&pool.start.value) / 512 + 1, done = atomic_load(&pool.done.value);
+    const unsigned start = number * 512 + (unsigned)crowded * 256 + 1 + (unsigned)workers;
+    if (workers && crowded) {
+        atomic_store(&pool.came, number * 256);
+        gate_set(&pool.start, start);
+        workers = gather(number, workers);
+    }
+    pool.threads = 1 + workers;
+    // One job gets along with fewer threads than it wants.
+    pool.at_once = jobs == 1 || pool.threads == all;
+    for (int i = 0; i < jobs; i++) pool.barriers[i].threads = jobs == 1 ? pool.threads : wanted[i];
+    atomic_store(&pool.running, workers);
+    if (workers && crowded)
+        gate_set(&pool.go, atomic_load(&pool.go.value) + 1);
+    else if (workers)
+        gate_set(&pool.start, start);
     run_share(0);
-    if (pool.threads > 1) gate_wait(&pool.done, done, 1);
+    if (workers) gate_wait(&pool.done, done, 1);
+    if (crowded) pool.last_ns = frnn_now_ns() - began;
     atomic_flag_clear(&pool.busy);
+}
+
+void frnn_pool_run(frnn_job job, void *context, int wanted) {
+    frnn_pool_run_each(job, &context, &wanted, 1, wanted);
 }
 
 // --- How many -----------------------------------------------------------------------------------
@@ -222,10 +265,6 @@ int frnn_default_num_threads(void) {
     const long number = wanted ? strtol(wanted, NULL, 10) : 0;
     if (number > 0) return (int)frnn_min(number, MAX_THREADS);
     return (int)frnn_min(frnn_cpus(), MAX_THREADS);
-}
-
-void frnn_pool_run(frnn_job job, void *context, int wanted) {
-    frnn_pool_run_each(job, &context, &wanted, 1, wanted);
 }
 
 static atomic_int num_threads; // 0: not asked yet

@@ -81,7 +81,7 @@ int frnn_start_thread(frnn_thread run, void *argument) {
     return !failed && pthread_detach(thread) == 0;
 }
 
-static void (*reset_pool)(void);
+static void (*_Atomic reset_pool)(void);
 
 static void reset_and_watch(void) {
     reset_pool();

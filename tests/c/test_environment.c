@@ -217,6 +217,35 @@ static void check_callers(void) {
     for (int i = 0; i < CALLERS; i++) problem_end(&problems[i]);
 }
 
+// --- Where other programs want the CPUs ---------------------------------------------------------
+
+static atomic_int spinning;
+
+static void *spin(void *unused) {
+    while (atomic_load(&spinning)) {}
+    return unused;
+}
+
+// Jobs start late there, or with fewer threads than they want, or alone.
+static void check_crowd(void) {
+    enum { OTHERS = 4 };
+    pthread_t others[OTHERS];
+    options o = {.isa = best_isa(), .threads = 1};
+    problem expected[2];
+    for (int i = 0; i < 2; i++) expected[i] = large_problem((frnn_cell)(i % 4)), run_layer(&expected[i], &o);
+    atomic_store(&spinning, 1);
+    for (int i = 0; i < OTHERS; i++) CHECK(pthread_create(&others[i], NULL, spin, NULL) == 0, "no thread");
+    for (int round = 0; round < 8 * rounds; round++) {
+        o.threads = 2 + round / 2 % 2;
+        problem again = run_again(&expected[round % 2], &o);
+        CHECK(same_outputs(&again, &expected[round % 2]), "threads=%d, in a crowd: other bits", o.threads);
+        problem_end(&again);
+    }
+    atomic_store(&spinning, 0);
+    for (int i = 0; i < OTHERS; i++) pthread_join(others[i], NULL);
+    for (int i = 0; i < 2; i++) problem_end(&expected[i]);
+}
+
 int main(int argc, char **argv) {
     if (argc > 1 && strcmp(argv[1], "--quick") == 0) rounds = 3;
     for (int i = 0; i < ISAS; i++) {
@@ -234,5 +263,6 @@ int main(int argc, char **argv) {
     }
     check_fork();
     check_callers();
+    check_crowd();
     return report("test_environment");
 }
