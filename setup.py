@@ -26,8 +26,8 @@ if sys.platform == "win32":  # clang-cl: Microsoft's compiler has no vectors of 
     compile_args = ["/clang:-std=c11", "/clang:-O2", "/clang:-ffp-contract=off"]
     link_args = []
 
-# Compiled for size: few CPUs have no better kernels.
-SMALL = ("generic.c",)
+# Compiled for size: what calls the kernels, and the kernels for CPUs that have no better.
+SMALL = {*glob("csrc/*.c"), "csrc/kernels/generic.c"}
 
 
 class BuildExt(build_ext):
@@ -42,7 +42,7 @@ class BuildExt(build_ext):
         compile_files = self.compiler.compile
 
         def compile_one(source, extra_postargs, **options):
-            if source.endswith(SMALL):
+            if Path(source).as_posix() in SMALL:
                 extra_postargs = [arg.replace("-O2", "-Os") for arg in extra_postargs]
             return compile_files([source], extra_postargs=extra_postargs, **options)
 

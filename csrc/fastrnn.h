@@ -305,6 +305,18 @@ int frnn_num_threads(void);
 frnn_status frnn_set_num_threads(int threads); // 1 or more; 0 for the default
 int frnn_default_num_threads(void);            // FASTRNN_NUM_THREADS, or the CPUs that this process may use
 
+// Threads that the program has already, instead of the library's own, for two sets of them would want the same CPUs.
+// As OpenMP's runtimes have them: GOMP_parallel, omp_get_max_threads, and for the body omp_get_num_threads and
+// omp_get_thread_num. The library's own serve a call that wants more, and a forked child.
+typedef struct {
+    void (*parallel)(void (*body)(void *data), void *data, unsigned threads,
+                     unsigned flags); // threads 0: all
+    int (*max_threads)(void);
+    int (*num_threads)(void);
+    int (*thread_num)(void);
+} frnn_team;
+void frnn_set_team(const frnn_team *team); // copied; NULL: none. While no call runs
+
 #ifdef __cplusplus
 }
 #endif

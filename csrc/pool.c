@@ -118,6 +118,7 @@ static struct {
     gate done;
     atomic_uint came; // job number * 256 + the workers that came; the next number once it is too late
     int64_t last_ns;  // what the last such job took
+    frnn_team team;   // without functions: our own threads
     frnn_barrier barriers[FRNN_MAX_CALLS]; // one for each of the jobs
     atomic_flag busy;                      // whoever holds it owns all that follows
     int workers;                           // started
@@ -189,6 +190,7 @@ static FRNN_THREAD(worker) {
 
 // No thread but the caller's lives on in a forked child.
 static void reset(void) {
+    pool.team = (frnn_team){0};
     gate_init(&pool.start);
     gate_init(&pool.go);
     gate_init(&pool.done);
@@ -211,6 +213,58 @@ static int start_workers(int wanted) {
     return (int)frnn_min(pool.workers, wanted);
 }
 
+// What a job is to be done by: one job gets along with fewer threads than it wants.
+static void divide(int threads, const int *wanted) {
+    int all = 0;
+    for (int i = 0; i < pool.jobs; i++) all += wanted[i];
+    pool.threads = threads;
+    pool.at_once = pool.jobs == 1 || threads == all;
+    for (int i = 0; i < pool.jobs; i++) pool.barriers[i].threads = pool.jobs == 1 ? threads : wanted[i];
+}
+
+static void run_on_workers(int most, const int *wanted) {
+    const int64_t until = atomic_load_explicit(&crowded_until, memory_order_relaxed);
+    const int64_t began = until ? frnn_now_ns() : 0;
+    const int crowded = began < until;
+    int workers = start_workers(most - 1);
+    pool.cpu = frnn_this_cpu();
+    const unsigned number = atomic_load(&pool.start.value) / 512 + 1, done = atomic_load(&pool.done.value);
+    const unsigned start = number * 512 + (unsigned)crowded * 256 + 1 + (unsigned)workers;
+    if (workers && crowded) {
+        atomic_store(&pool.came, number * 256);
+        gate_set(&pool.start, start);
+        workers = gather(number, workers);
+    }
+    divide(1 + workers, wanted);
+    atomic_store(&pool.running, workers);
+    if (workers && crowded)
+        gate_set(&pool.go, atomic_load(&pool.go.value) + 1);
+    else if (workers)
+        gate_set(&pool.start, start);
+    run_share(0);
+    if (workers) gate_wait(&pool.done, done, 1);
+    if (crowded) pool.last_ns = frnn_now_ns() - began;
+}
+
+typedef struct {
+    int most;
+    const int *wanted;
+    unsigned go;
+} team_job;
+
+static void run_in_team(void *data) {
+    const team_job *t = data;
+    const int thread = pool.team.thread_num();
+    if (thread >= t->most) return;
+    if (thread == 0) {
+        divide((int)frnn_min(pool.team.num_threads(), t->most), t->wanted);
+        gate_set(&pool.go, t->go + 1);
+    } else {
+        gate_wait(&pool.go, t->go, 1);
+    }
+    run_share(thread);
+}
+
 void frnn_pool_run_each(frnn_job job, void *const *contexts, const int *wanted, int jobs, int threads) {
     int all = 0;
     for (int i = 0; i < jobs; i++) all += wanted[i];
@@ -224,34 +278,21 @@ void frnn_pool_run_each(frnn_job job, void *const *contexts, const int *wanted, 
         run_in_turn(job, contexts, jobs, 0, 1);
         return;
     }
-    const int64_t until = atomic_load_explicit(&crowded_until, memory_order_relaxed);
-    const int64_t began = until ? frnn_now_ns() : 0;
-    const int crowded = began < until;
-    int workers = start_workers(most - 1);
     pool.job = job;
     pool.contexts = contexts;
     pool.jobs = jobs;
-    pool.cpu = frnn_this_cpu();
-    const unsigned number = atomic_load(&pool.start.value) / 512 + 1, done = atomic_load(&pool.done.value);
-    const unsigned start = number * 512 + (unsigned)crowded * 256 + 1 + (unsigned)workers;
-    if (workers && crowded) {
-        atomic_store(&pool.came, number * 256);
-        gate_set(&pool.start, start);
-        workers = gather(number, workers);
+    if (pool.team.parallel && pool.team.max_threads() >= most) {
+        team_job own = {most, wanted, atomic_load(&pool.go.value)};
+        pool.team.parallel(run_in_team, &own, 0, 0);
+    } else {
+        run_on_workers(most, wanted);
     }
-    pool.threads = 1 + workers;
-    // One job gets along with fewer threads than it wants.
-    pool.at_once = jobs == 1 || pool.threads == all;
-    for (int i = 0; i < jobs; i++) pool.barriers[i].threads = jobs == 1 ? pool.threads : wanted[i];
-    atomic_store(&pool.running, workers);
-    if (workers && crowded)
-        gate_set(&pool.go, atomic_load(&pool.go.value) + 1);
-    else if (workers)
-        gate_set(&pool.start, start);
-    run_share(0);
-    if (workers) gate_wait(&pool.done, done, 1);
-    if (crowded) pool.last_ns = frnn_now_ns() - began;
     atomic_flag_clear(&pool.busy);
+}
+
+void frnn_set_team(const frnn_team *team) {
+    frnn_reset_once(reset);
+    pool.team = team ? *team : (frnn_team){0};
 }
 
 void frnn_pool_run(frnn_job job, void *context, int wanted) {

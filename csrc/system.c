@@ -54,6 +54,7 @@ int frnn_cpus(void) {
 
 #include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <time.h>
 #include <unistd.h>
@@ -90,7 +91,7 @@ static void reset_and_watch(void) {
 
 void frnn_reset_once(void (*reset)(void)) {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
-    reset_pool = reset; // the same from whoever asks
+    atomic_store_explicit(&reset_pool, reset, memory_order_relaxed); // the same from whoever asks
     pthread_once(&once, reset_and_watch);
 }
 

@@ -146,5 +146,15 @@ def set_num_threads(int threads):
     check(frnn_set_num_threads(threads))
 
 
+def set_team(size_t parallel, size_t max_threads, size_t num_threads, size_t thread_num):
+    """The addresses of `frnn_team`'s functions; with zeros fastrnn's own threads serve."""
+    cdef frnn_team team
+    team.parallel = <void (*)(void (*)(void *) noexcept nogil, void *, unsigned, unsigned) noexcept nogil> parallel
+    team.max_threads = <int (*)() noexcept nogil> max_threads
+    team.num_threads = <int (*)() noexcept nogil> num_threads
+    team.thread_num = <int (*)() noexcept nogil> thread_num
+    frnn_set_team(&team)
+
+
 def default_num_threads():
     return frnn_default_num_threads()

@@ -61,6 +61,12 @@ cdef extern from "fastrnn.h" nogil:
     frnn_status frnn_set_isa(const char *name)
     int frnn_has_isa(const char *name)
     frnn_status frnn_set_num_threads(int threads)
+    ctypedef struct frnn_team:
+        void (*parallel)(void (*body)(void *) noexcept nogil, void *, unsigned, unsigned) noexcept nogil
+        int (*max_threads)() noexcept nogil
+        int (*num_threads)() noexcept nogil
+        int (*thread_num)() noexcept nogil
+    void frnn_set_team(const frnn_team *team)
     int frnn_default_num_threads()
     const char *frnn_isa()
 

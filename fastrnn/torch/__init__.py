@@ -7,9 +7,10 @@ or, in a model that is already there, its weights, optimisers and hooks staying 
     print(fastrnn.torch.accelerate(model))  # what it replaced, and what it left and why
 
 The modules take and return what `torch.nn`'s do, `PackedSequence` too, train with autograd and run
-inside `torch.compile`. Threads are fastrnn's own: `fastrnn.set_num_threads` and
-FASTRNN_NUM_THREADS, at first as many as this process has CPUs; `torch.set_num_threads` and
-OMP_NUM_THREADS say nothing about them.
+inside `torch.compile`. How many threads work is said by `fastrnn.set_num_threads` and
+FASTRNN_NUM_THREADS, at first as many as this process has CPUs. Where PyTorch has as many, of
+OpenMP, they are PyTorch's from the import of this module on: a second set would wait for the same
+CPUs.
 """
 
 try:
@@ -17,7 +18,10 @@ try:
 except ImportError as error:
     raise ImportError("fastrnn.torch needs PyTorch: pip install 'fastrnn[torch]'") from error
 
+from fastrnn.torch import threads as _threads
 from fastrnn.torch.modules import GRU, LSTM, RNN
 from fastrnn.torch.replacing import Report, accelerate
+
+_threads.share()
 
 __all__ = ["GRU", "LSTM", "RNN", "Report", "accelerate"]

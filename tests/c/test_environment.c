@@ -246,6 +246,82 @@ static void check_crowd(void) {
     for (int i = 0; i < 2; i++) problem_end(&expected[i]);
 }
 
+// --- The program's own threads ------------------------------------------------------------------
+
+// A team as OpenMP's runtimes have it, but for what its size is.
+static int team_size, team_asked;
+static _Thread_local int team_place;
+static atomic_int team_runs;
+
+typedef struct {
+    void (*body)(void *);
+    void *data;
+    int place;
+} member;
+
+static void *run_member(void *context) {
+    const member *m = context;
+    team_place = m->place;
+    m->body(m->data);
+    team_place = 0;
+    return NULL;
+}
+
+static void team_parallel(void (*body)(void *), void *data, unsigned threads, unsigned flags) {
+    enum { MOST = 4 };
+    pthread_t others[MOST];
+    member members[MOST];
+    (void)threads, (void)flags;
+    team_runs++;
+    for (int i = team_size - 1; i >= 0; i--) {
+        members[i] = (member){body, data, i};
+        if (i) CHECK(pthread_create(&others[i], NULL, run_member, &members[i]) == 0, "no thread");
+    }
+    run_member(&members[0]);
+    for (int i = 1; i < team_size; i++) pthread_join(others[i], NULL);
+}
+
+static int team_max(void) { return team_asked; }
+static int team_num(void) { return team_size; }
+static int team_thread(void) { return team_place; }
+
+// As large as it said or smaller, larger than what is wanted, and too small to be used.
+static void check_team(void) {
+    static const struct {
+        int asked, size, runs;
+    } teams[] = {{3, 3, 1}, {4, 4, 1}, {3, 2, 1}, {3, 1, 1}, {2, 2, 0}};
+    const frnn_team team = {team_parallel, team_max, team_num, team_thread};
+    options o = {.isa = best_isa(), .threads = 3};
+    problem p = large_problem(FRNN_GRU);
+    run_layer(&p, &o);
+    frnn_set_team(&team);
+    for (size_t i = 0; i < sizeof teams / sizeof *teams; i++) {
+        team_asked = teams[i].asked, team_size = teams[i].size, team_runs = 0;
+        problem again = run_again(&p, &o);
+        CHECK(same_outputs(&again, &p), "a team of %d of %d: other bits", team_size, team_asked);
+        CHECK((team_runs > 0) == teams[i].runs, "a team of %d of %d ran %d jobs", team_size, team_asked,
+              team_runs);
+        problem_end(&again);
+    }
+    team_asked = team_size = 3;
+    fflush(NULL);
+    const pid_t child = fork();
+    if (child == 0) {
+        failures = team_runs = 0;
+        alarm(30);
+        const problem again = run_again(&p, &o);
+        _exit(same_outputs(&p, &again) && !team_runs && !failures ? 0 : 1);
+    }
+    int status = 0;
+    waitpid(child, &status, 0);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0, "the child ended with %x", (unsigned)status);
+    frnn_set_team(NULL);
+    team_runs = 0;
+    problem again = run_again(&p, &o);
+    CHECK(!team_runs && same_outputs(&again, &p), "a team that was left runs %d jobs", team_runs);
+    problem_end(&again), problem_end(&p);
+}
+
 int main(int argc, char **argv) {
     if (argc > 1 && strcmp(argv[1], "--quick") == 0) rounds = 3;
     for (int i = 0; i < ISAS; i++) {
@@ -264,5 +340,6 @@ int main(int argc, char **argv) {
     check_fork();
     check_callers();
     check_crowd();
+    check_team();
     return report("test_environment");
 }
