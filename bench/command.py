@@ -11,10 +11,11 @@ from tqdm import tqdm
 
 from bench import measure, shapes
 from bench.problem import Mismatch
-from bench.shapes import Row
+from bench.shapes import AnyRow, Row
 from fastrnn import _core
 
 R = TypeVar("R")
+RowT = TypeVar("RowT", bound=AnyRow)
 
 
 class Options(argparse.Namespace):
@@ -84,7 +85,9 @@ def parse_rows(program: str, purpose: str | None, patterns: Sequence[str]) -> Op
     return options
 
 
-def run(function: Callable[[Row, int, int, float], R], options: Options) -> dict[int, list[R]]:
+def run(
+    function: Callable[[RowT, int, int, float], R], rows: Sequence[RowT], options: Options
+) -> dict[int, list[R]]:
     """By number of threads, ``function(row, threads, rounds, seconds)`` for each row.
 
     Each in a process of its own: how NumPy's BLAS is threaded and when malloc returns memory to
@@ -92,7 +95,7 @@ def run(function: Callable[[Row, int, int, float], R], options: Options) -> dict
     line for a Mismatch, 130 for an interrupt.
     """
     results: dict[int, list[R]] = {threads: [] for threads in options.threads}
-    runs = [(threads, row) for threads in results for row in options.rows]
+    runs = [(threads, row) for threads in results for row in rows]
     try:
         with tqdm(runs, disable=None, unit="row") as bar:
             for threads, row in bar:

@@ -76,7 +76,7 @@ def _contenders(row: Row, isa: str, gemm: str) -> dict[tuple[str, str, str], mea
 
 def main() -> None:
     options = command.parse_rows("bench.providers", __doc__, _ROWS)
-    runs = command.run(measured, options)
+    runs = command.run(measured, options.rows, options)
     results = {threads: list(chain.from_iterable(these)) for threads, these in runs.items()}
     print(report.machine_text(options.markdown))
     for threads, these in results.items():

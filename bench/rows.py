@@ -116,7 +116,7 @@ def text(results: dict[int, list[Result]], markdown: bool) -> str:
 
 def main() -> None:
     options = command.parse_rows("bench.rows", __doc__, [])
-    runs = command.run(measured, options)
+    runs = command.run(measured, options.rows, options)
     results = {threads: with_best_peak(these) for threads, these in runs.items()}
     print(text(results, options.markdown))
     if options.json:

@@ -145,7 +145,7 @@ def text(results: dict[int, list[Result]], markdown: bool) -> str:
 
 def main() -> None:
     options = command.parse_rows("bench.torch_module", __doc__, [])
-    results = command.run(measured, options)
+    results = command.run(measured, options.rows, options)
     print(text(results, options.markdown))
     if options.json:
         rows = [asdict(result) for these in results.values() for result in these]

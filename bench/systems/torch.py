@@ -31,7 +31,7 @@ class System:
         if isinstance(row, Model):
             return {
                 "update": {
-                    f"{layout}, {adam}": _update(row, batch_first, adam)
+                    f"{layout}, {adam}": update(row, batch_first, adam)
                     for layout, batch_first in LAYOUTS.items()
                     for adam in ("fused", "foreach")
                 }
@@ -161,7 +161,8 @@ def _cell_step(row: Row, problem: Problem) -> Pass:
     return Pass(stream.run, within=torch.inference_mode, results=results)
 
 
-def _update(model: Model, batch_first: bool, adam: str) -> Pass:
+def update(model: Model, batch_first: bool, adam: str, accelerated: bool = False) -> Pass:
+    """A whole training step; accelerated: with fastrnn.torch's recurrent layers."""
     import torch
 
     problem = ModelProblem(model)
@@ -176,7 +177,11 @@ def _update(model: Model, batch_first: bool, adam: str) -> Pass:
         }
     )
     _load(modules, problem.weights)
-    embedding, dense = modules["embedding"], modules["dense"]
+    if accelerated:
+        from fastrnn.torch import accelerate
+
+        accelerate(modules)
+    embedding, recurrent, dense = modules["embedding"], modules[model.cell], modules["dense"]
     parameters = list(modules.parameters())
     options: Any = {adam: True}
     optimizer = torch.optim.Adam(parameters, eps=1e-7, **options)
