@@ -307,7 +307,7 @@ int frnn_default_num_threads(void);            // FASTRNN_NUM_THREADS, or the CP
 
 // Threads that the program has already, instead of the library's own, for two sets of them would want the same CPUs.
 // As OpenMP's runtimes have them: GOMP_parallel, omp_get_max_threads, and for the body omp_get_num_threads and
-// omp_get_thread_num. The library's own serve a call that wants more, and a forked child.
+// omp_get_thread_num. A call has at most as many as the team has; a forked child has the library's own.
 typedef struct {
     void (*parallel)(void (*body)(void *data), void *data, unsigned threads,
                      unsigned flags); // threads 0: all

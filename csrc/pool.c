@@ -281,12 +281,13 @@ void frnn_pool_run_each(frnn_job job, void *const *contexts, const int *wanted, 
     pool.job = job;
     pool.contexts = contexts;
     pool.jobs = jobs;
-    if (pool.team.parallel && pool.team.max_threads() >= most) {
-        team_job own = {most, wanted, atomic_load(&pool.go.value)};
-        pool.team.parallel(run_in_team, &own, 0, 0);
-    } else {
+    team_job own = {most, wanted, atomic_load(&pool.go.value)};
+    if (!pool.team.parallel)
         run_on_workers(most, wanted);
-    }
+    else if (pool.team.max_threads() > 1)
+        pool.team.parallel(run_in_team, &own, 0, 0);
+    else
+        run_in_turn(job, contexts, jobs, 0, 1);
     atomic_flag_clear(&pool.busy);
 }
 

@@ -7,10 +7,10 @@ or, in a model that is already there, its weights, optimisers and hooks staying 
     print(fastrnn.torch.accelerate(model))  # what it replaced, and what it left and why
 
 The modules take and return what `torch.nn`'s do, `PackedSequence` too, train with autograd and run
-inside `torch.compile`. How many threads work is said by `fastrnn.set_num_threads` and
-FASTRNN_NUM_THREADS, at first as many as this process has CPUs. Where PyTorch has as many, of
-OpenMP, they are PyTorch's from the import of this module on: a second set would wait for the same
-CPUs.
+inside `torch.compile`. Where PyTorch has threads of OpenMP, as on Linux, fastrnn works on them from
+the import of this module on, for a second set would wait for the same CPUs: on as many as
+`torch.set_num_threads` says, and at most as many as `fastrnn.set_num_threads` does. Elsewhere it
+has its own.
 """
 
 try:
