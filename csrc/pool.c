@@ -1,4 +1,5 @@
-// The threads: started on first use, spinning and yielding for a while before they sleep, made anew after a fork.
+// The threads: started on first use, spinning and yielding for a while before they sleep, made anew after a fork;
+// or a team that the program has.
 //
 // One job runs at a time. A caller that finds the pool busy runs its job alone, so many Python threads
 // may call at once and none waits. Everything that waits does so on a gate: a value that another thread
@@ -117,10 +118,10 @@ static struct {
     gate go;    // of such a job: who came may begin
     gate done;
     atomic_uint came; // job number * 256 + the workers that came; the next number once it is too late
-    int64_t last_ns;  // what the last such job took
-    frnn_team team;   // without functions: our own threads
     frnn_barrier barriers[FRNN_MAX_CALLS]; // one for each of the jobs
     atomic_flag busy;                      // whoever holds it owns all that follows
+    frnn_team team;                        // without functions: our own threads
+    int64_t last_ns;                       // what the last job took that went on with who came
     int workers;                           // started
     struct {
         int thread;
@@ -224,8 +225,7 @@ static void divide(int threads, const int *wanted) {
 
 static void run_on_workers(int most, const int *wanted) {
     const int64_t until = atomic_load_explicit(&crowded_until, memory_order_relaxed);
-    const int64_t began = until ? frnn_now_ns() : 0;
-    const int crowded = began < until;
+    const int crowded = until && frnn_now_ns() < until;
     int workers = start_workers(most - 1);
     pool.cpu = frnn_this_cpu();
     const unsigned number = atomic_load(&pool.start.value) / 512 + 1, done = atomic_load(&pool.done.value);
@@ -235,6 +235,7 @@ static void run_on_workers(int most, const int *wanted) {
         gate_set(&pool.start, start);
         workers = gather(number, workers);
     }
+    const int64_t began = crowded ? frnn_now_ns() : 0;
     divide(1 + workers, wanted);
     atomic_store(&pool.running, workers);
     if (workers && crowded)
