@@ -228,14 +228,14 @@ static void *spin(void *unused) {
 
 // Jobs start late there, or with fewer threads than they want, or alone.
 static void check_crowd(void) {
-    enum { OTHERS = 4 };
+    enum { OTHERS = 2 };
     pthread_t others[OTHERS];
     options o = {.isa = best_isa(), .threads = 1};
     problem expected[2];
     for (int i = 0; i < 2; i++) expected[i] = large_problem((frnn_cell)(i % 4)), run_layer(&expected[i], &o);
     atomic_store(&spinning, 1);
     for (int i = 0; i < OTHERS; i++) CHECK(pthread_create(&others[i], NULL, spin, NULL) == 0, "no thread");
-    for (int round = 0; round < 8 * rounds; round++) {
+    for (int round = 0; round < 2 * rounds; round++) {
         o.threads = 2 + round / 2 % 2;
         problem again = run_again(&expected[round % 2], &o);
         CHECK(same_outputs(&again, &expected[round % 2]), "threads=%d, in a crowd: other bits", o.threads);
