@@ -8,7 +8,6 @@ calls under it (vjp, loss, pullback, optimizer), these without and with a recurr
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -133,9 +132,7 @@ def main() -> None:
         print(f"\n{command.in_threads(threads).capitalize()}, the fastest of the rounds.\n")
         print(report.table(_HEADER, [result.cells() for result in results], options.markdown))
         figures += [{"threads": threads, **asdict(result)} for result in results]
-    if options.json:
-        content = {"machine": report.machine(), "rows": figures}
-        options.json.write_text(json.dumps(content, indent=2) + "\n")
+    report.write_json(options.json, rows=figures)
 
 
 if __name__ == "__main__":

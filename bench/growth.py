@@ -6,7 +6,6 @@ The others stay at LSTM, T 100, B 32, H 128 unless options say otherwise; I is H
 from __future__ import annotations
 
 import ctypes
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -203,10 +202,8 @@ def main() -> None:
         rows = [point.cells() for point in points if point.threads == threads]
         print(f"\n{command.in_threads(threads).capitalize()}, float32.\n")
         print(report.table(header, rows, options.markdown))
-    if options.json:
-        figures = [{**asdict(point), "kept": point.kept} for point in points]
-        machine = {"machine": report.machine(), "points": figures}
-        options.json.write_text(json.dumps(machine, indent=2) + "\n")
+    figures = [{**asdict(point), "kept": point.kept} for point in points]
+    report.write_json(options.json, points=figures)
     if options.picture:
         draw(options.picture, points)
 

@@ -14,7 +14,6 @@ Without options it is the table on 1 thread, some 6 minutes.
 
 from __future__ import annotations
 
-import json
 import statistics
 import sys
 from collections.abc import Mapping
@@ -309,16 +308,14 @@ def main() -> None:
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     print(text(results, machines, versions, options.markdown))
-    if options.json:
-        figures = {
-            "machine": report.machine(),
-            "systems": versions,
-            "roofline": {threads: asdict(machine) for threads, machine in machines.items()},
-            "rounds": options.rounds,
-            "turn_seconds": options.seconds,
-            "results": [result.figures() for result in results],
-        }
-        options.json.write_text(json.dumps(figures, indent=2) + "\n")
+    report.write_json(
+        options.json,
+        systems=versions,
+        roofline={threads: asdict(machine) for threads, machine in machines.items()},
+        rounds=options.rounds,
+        turn_seconds=options.seconds,
+        results=[result.figures() for result in results],
+    )
     if options.picture:
         from bench.picture import draw
 

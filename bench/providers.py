@@ -6,7 +6,6 @@ this machine has: the evidence for `fastrnn.config.default_gemm`.
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import chain
@@ -82,10 +81,8 @@ def main() -> None:
     for threads, these in results.items():
         print(f"\n{command.in_threads(threads).capitalize()}, float32, the fastest call.\n")
         print(report.table(_HEADER, [result.cells() for result in these], options.markdown))
-    if options.json:
-        rows = [asdict(result) for these in results.values() for result in these]
-        figures = {"machine": report.machine(), "rows": rows}
-        options.json.write_text(json.dumps(figures, indent=2) + "\n")
+    rows = [asdict(result) for these in results.values() for result in these]
+    report.write_json(options.json, rows=rows)
 
 
 if __name__ == "__main__":

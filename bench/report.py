@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -85,3 +87,9 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], markdown: bool) 
         return "\n".join("  ".join(line).rstrip() for line in lines)
     lines.insert(1, [rule[0], *(dashes[1:] + ":" for dashes in rule[1:])])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def write_json(file: Path | None, **figures: Any) -> None:
+    """The figures with the machine's description, if a file was asked for."""
+    if file:
+        file.write_text(json.dumps({"machine": machine(), **figures}, indent=2) + "\n")

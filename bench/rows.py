@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import sys
 from dataclasses import asdict, dataclass, replace
@@ -119,10 +118,8 @@ def main() -> None:
     runs = command.run(measured, options.rows, options)
     results = {threads: with_best_peak(these) for threads, these in runs.items()}
     print(text(results, options.markdown))
-    if options.json:
-        rows = [result.figures() for these in results.values() for result in these]
-        figures = {"machine": report.machine(), "rows": rows}
-        options.json.write_text(json.dumps(figures, indent=2) + "\n")
+    rows = [result.figures() for these in results.values() for result in these]
+    report.write_json(options.json, rows=rows)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ step of the whole turn on average and not the fastest.
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -66,22 +65,24 @@ def measured(model: Model, threads: int, rounds: int, seconds: float) -> Result:
 
     torch.set_num_threads(threads)
     contenders = {
-        (accelerated, layout, adam): modules.update(model, batch_first, adam, accelerated)
-        for accelerated in (False, True)
-        for layout, batch_first in modules.LAYOUTS.items()
-        for adam in ("fused", "foreach")
+        (whose, variant): each
+        for whose, accelerated in (("torch.nn", False), ("fastrnn.torch", True))
+        for variant, each in modules.updates(model, accelerated).items()
     }
-    results = {name: contender.results() for name, contender in contenders.items()}
+    results = {name: each.results() for name, each in contenders.items()}
+    wanted = next(iter(results.values()))
     for name, found in results.items():
-        check(" ".join(map(str, name)), model, "update", found, next(iter(results.values())))
-    turns: dict[bool, dict[str, list[float]]] = {False: {}, True: {}}
+        check(", ".join(name), model, "update", found, wanted)
+    times: dict[tuple[str, str], list[float]] = {name: [] for name in contenders}
     for _ in range(rounds):
-        for (accelerated, *variant), contender in contenders.items():
-            times = turns[accelerated].setdefault(" ".join(variant), [])
-            times.append(_turn(contender.run, seconds))
-    best = {accelerated: min(times.values(), key=min) for accelerated, times in turns.items()}
-    noise = max(statistics.median(times) / min(times) for times in best.values()) - 1
-    return Result(model, threads, min(best[False]), min(best[True]), noise)
+        for name, each in contenders.items():
+            times[name].append(_turn(each.run, seconds))
+    peer, module = (
+        min((turns for name, turns in times.items() if name[0] == whose), key=min)
+        for whose in ("torch.nn", "fastrnn.torch")
+    )
+    noise = max(statistics.median(turns) / min(turns) for turns in (peer, module)) - 1
+    return Result(model, threads, min(peer), min(module), noise)
 
 
 def text(results: dict[int, list[Result]], markdown: bool) -> str:
@@ -106,10 +107,8 @@ def main() -> None:
         parser.error(f"--rows: {error}")
     results = command.run(measured, models, options)
     print(text(results, options.markdown))
-    if options.json:
-        rows = [asdict(result) for these in results.values() for result in these]
-        found = {"machine": report.machine(), "rows": rows}
-        options.json.write_text(json.dumps(found, indent=2) + "\n")
+    rows = [asdict(result) for these in results.values() for result in these]
+    report.write_json(options.json, rows=rows)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ layer's calls.
 
 from __future__ import annotations
 
-import json
 import statistics
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -147,11 +146,8 @@ def main() -> None:
     options = command.parse_rows("bench.torch_module", __doc__, [])
     results = command.run(measured, options.rows, options)
     print(text(results, options.markdown))
-    if options.json:
-        rows = [asdict(result) for these in results.values() for result in these]
-        options.json.write_text(
-            json.dumps({"machine": report.machine(), "rows": rows}, indent=2) + "\n"
-        )
+    rows = [asdict(result) for these in results.values() for result in these]
+    report.write_json(options.json, rows=rows)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ The last tables are long sequences with checkpoints and without: time, and memor
 from __future__ import annotations
 
 import itertools
-import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -237,13 +236,11 @@ def main() -> None:
         parser.error(f"--sizes, --long: {error}")
     results, long = measured(options)
     print(text(results, long, options.markdown))
-    if options.json:
-        figures = {
-            "machine": report.machine(),
-            "variants": [asdict(each) for each in results],
-            "long": [asdict(each) for each in long],
-        }
-        options.json.write_text(json.dumps(figures, indent=2) + "\n")
+    report.write_json(
+        options.json,
+        variants=[asdict(each) for each in results],
+        long=[asdict(each) for each in long],
+    )
 
 
 if __name__ == "__main__":

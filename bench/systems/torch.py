@@ -29,13 +29,7 @@ class System:
 
     def passes(self, row: AnyRow) -> Passes:
         if isinstance(row, Model):
-            return {
-                "update": {
-                    f"{layout}, {adam}": update(row, batch_first, adam)
-                    for layout, batch_first in LAYOUTS.items()
-                    for adam in ("fused", "foreach")
-                }
-            }
+            return {"update": updates(row)}
         problem = Problem(row)
         if row.kinds == ("step",):
             return {"step": {"layer": _step(row, problem), "Cell": _cell_step(row, problem)}}
@@ -161,8 +155,16 @@ def _cell_step(row: Row, problem: Problem) -> Pass:
     return Pass(stream.run, within=torch.inference_mode, results=results)
 
 
-def update(model: Model, batch_first: bool, adam: str, accelerated: bool = False) -> Pass:
-    """A whole training step; accelerated: with fastrnn.torch's recurrent layers."""
+def updates(model: Model, accelerated: bool = False) -> dict[str, Pass]:
+    """Whole training steps, by layout and Adam; accelerated: with fastrnn.torch's layers."""
+    return {
+        f"{layout}, {adam}": _update(model, batch_first, adam, accelerated)
+        for layout, batch_first in LAYOUTS.items()
+        for adam in ("fused", "foreach")
+    }
+
+
+def _update(model: Model, batch_first: bool, adam: str, accelerated: bool) -> Pass:
     import torch
 
     problem = ModelProblem(model)
