@@ -11,6 +11,8 @@ import pytest
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
 
+from torch._subclasses import FakeTensorMode  # noqa: E402
+
 from fastrnn import _core  # noqa: E402
 from fastrnn.torch import GRU, exchange, recurrence  # noqa: E402
 
@@ -82,6 +84,13 @@ def test_what_it_cannot_give_is_an_error() -> None:
     for tensor in (torch.zeros(2, dtype=torch.int32), torch.zeros(1, 1, 1, 1, 1)):
         with pytest.raises(ValueError, match="tensor: expected float32 or float64 on the CPU"):
             way.arrays((tensor,), True)
+    with FakeTensorMode():
+        fake = torch.zeros(2, 3)
+    for tensor in (fake, torch._efficientzerotensor(2, 3)):
+        for look in (way.addresses, lambda tensors: way.arrays(tensors, True)):
+            with pytest.raises(ValueError, match="tensor: expected one with memory of its own"):
+                look((tensor,))
+    assert way.arrays((torch.zeros(2, 0, 3),), True)[0].shape == (2, 0, 3)
     for array in (np.zeros(2, "int32"), np.zeros((1, 1, 1, 1, 1), "float32")):
         with pytest.raises(ValueError, match="array: expected float32 or float64"):
             way.tensors((array,))

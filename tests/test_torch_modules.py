@@ -174,7 +174,9 @@ def test_a_packed_sequence_comes_back_packed(enforce_sorted: bool) -> None:
     for row, length in enumerate(lengths):
         assert torch.equal(padded[length - 1, row], h_n[0, row])
     wrong = PackedSequence(packed.data[:-1], packed.batch_sizes)
-    with pytest.raises(ValueError, match="input: expected batch_sizes that fall and sum up to 15"):
+    with pytest.raises(
+        ValueError, match="input: expected batch_sizes above 0 that fall and sum up to 15"
+    ):
         ours(wrong)
 
 
@@ -313,6 +315,14 @@ def zeros(*shape: int, **options: Any) -> Any:
         (ValueError, r"one time step at least, got \(0, 2, 4\)", (zeros(0, 2, 4),)),
         (ValueError, r"input: expected \(rows, 4\).*, got \(2, 5\)",
          (PackedSequence(zeros(2, 5), torch.tensor([2])),)),
+        (ValueError, "input: expected batch_sizes above 0",
+         (PackedSequence(zeros(5, 4), torch.tensor([3, 2, 0])),)),
+        (TypeError, "input: expected a dense tensor, got torch.sparse_coo",
+         (zeros(3, 2, 4).to_sparse(),)),
+        (TypeError, "input: expected a dense tensor, got a nested one",
+         (torch.nested.nested_tensor([zeros(3, 4), zeros(2, 4)], layout=torch.jagged),)),
+        (TypeError, "c_0: expected a dense tensor, got torch.sparse_coo",
+         (zeros(3, 2, 4), (zeros(1, 2, 6), zeros(1, 2, 6).to_sparse()))),
         (TypeError, r"hx: expected \(h_0, c_0\), got Tensor", (zeros(3, 2, 4), zeros(1, 2, 6))),
         (TypeError, "c_0: expected a Tensor, got NoneType",
          (zeros(3, 2, 4), (zeros(1, 2, 6), None))),

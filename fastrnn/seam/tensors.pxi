@@ -90,11 +90,17 @@ cdef class TensorExchange:
             raise AttributeError(f"{kind.__name__}: no exchange of DLPack's version {DL_MAJOR}")
 
     cdef int look(self, object tensor, DLTensor *to) except -1:
+        cdef int i
         if not isinstance(tensor, self.kind):
             raise TypeError(f"tensor: expected a {self.kind.__name__}, got {type(tensor).__name__}")
         self.api.tensor_from_object(<void *>tensor, to)
         if to.device_type != DL_CPU or to.code != DL_FLOAT or to.bits not in (32, 64) or to.ndim > DL_AXES:
             raise ValueError(f"tensor: expected float32 or float64 on the CPU, up to {DL_AXES} axes")
+        if to.data == NULL: # of a subclass's tensor of tensors, of known zeros, or of no elements
+            for i in range(to.ndim):
+                if to.shape[i] == 0:
+                    return 0
+            raise ValueError(f"tensor: expected one with memory of its own, got {type(tensor).__name__} without")
         return 0
 
     def addresses(self, tensors):

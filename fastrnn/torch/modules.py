@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -41,28 +42,29 @@ class _Recurrent(torch.nn.RNNBase):
         parts: Any = input if packed else (input, None, None, None)
         x, batch_sizes, order, inverse = parts
         x = _checked("input", x, dtype)
-        shape = x.shape
-        axes = len(shape)
-        first = self.batch_first and axes == 3
-        if packed or axes != 3 or shape[2] != self.input_size or not shape[first]:
-            x = self._unusual(x, packed)
         states: Any = None, None
-        if hx is not None:
-            batch = int(batch_sizes[0]) if packed else x.shape[not first]
-            states = self._checked_states(hx, batch, axes == 2 and not packed, dtype)
-            if order is not None:
-                states = [None if s is None else s.index_select(1, order) for s in states]
-        spec = (
-            self.mode, self.input_size, self.hidden_size, self.proj_size, self.num_layers,
-            self.bias, self.bidirectional, first,
-        )  # fmt: skip
         try:
+            shape = x.shape
+            axes = len(shape)
+            first = self.batch_first and axes == 3
+            if packed or axes != 3 or shape[2] != self.input_size or not shape[first]:
+                x = self._unusual(x, packed)
+            if hx is not None:
+                batch = int(batch_sizes[0]) if packed else x.shape[not first]
+                states = self._checked_states(hx, batch, axes == 2 and not packed, dtype)
+                if order is not None:
+                    states = [None if s is None else s.index_select(1, order) for s in states]
+            spec = (
+                self.mode, self.input_size, self.hidden_size, self.proj_size, self.num_layers,
+                self.bias, self.bidirectional, first,
+            )  # fmt: skip
             if self.dropout and self.training and self.num_layers > 1:
                 outputs = self._with_dropout(spec, x, batch_sizes, states, weights)
             else:
                 outputs = run(spec, batch_sizes, (x, *states, *weights))
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, RuntimeError):
             _check_weights(names, weights)
+            _check_dense(("input", "h_0", "c_0", *names), (x, *states, *weights))
             raise
         if inverse is not None:
             outputs = (outputs[0], *[each.index_select(1, inverse) for each in outputs[1:]])
@@ -143,6 +145,14 @@ def _check_weights(names: list[str], weights: list[Tensor]) -> None:
     for name, weight in zip(names, weights, strict=True):
         if weight.dtype != dtype or not weight.is_cpu:
             _refuse(name, weight, dtype)
+
+
+def _check_dense(names: Iterable[str], tensors: Iterable[Tensor | None]) -> None:
+    """Says which tensor is sparse, nested or another library's, if one is."""
+    for name, tensor in zip(names, tensors, strict=True):
+        if tensor is not None and (tensor.layout is not torch.strided or tensor.is_nested):
+            kind = "a nested one" if tensor.is_nested else tensor.layout
+            raise TypeError(f"{name}: expected a dense tensor, got {kind}")
 
 
 def _refuse(name: str, tensor: Tensor, dtype: torch.dtype) -> None:

@@ -119,10 +119,11 @@ def forward(
     """
     double, lengths = stack.double, None
     if batch_sizes is not None:
-        if batch_sizes.sum() != len(x) or np.any(np.diff(batch_sizes) > 0):
-            total = batch_sizes.sum()
+        total = batch_sizes.sum()
+        if total != len(x) or np.any(np.diff(batch_sizes) > 0) or batch_sizes[-1] < 1:
             raise ValueError(
-                f"input: expected batch_sizes that fall and sum up to {len(x)} rows, got {total}"
+                f"input: expected batch_sizes above 0 that fall and sum up to {len(x)} rows, "
+                f"got {total}"
             )
         x = _pad(x, batch_sizes)
         lengths = np.searchsorted(-batch_sizes, -np.arange(x.shape[1]))
