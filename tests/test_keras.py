@@ -161,6 +161,7 @@ def custom(keras: Any) -> Any:
 
 REFUSED: dict[str, tuple[Any, str]] = {
     "stateful": (lambda k: k.LSTM(H, stateful=True, name="a"), r"a \(LSTM\): stateful=True"),
+    "state": (lambda k: k.LSTM(H, return_state=True, name="a"), r"a \(LSTM\): return_state=True"),
     "backwards": (lambda k: k.GRU(H, go_backwards=True, name="a"), r"a \(GRU\): go_backwards=True"),
     "dropout": (lambda k: k.LSTM(H, dropout=0.1, name="a"), r"dropout=0.1 .*without=\['dropout'\]"),
     "recurrent dropout": (lambda k: k.LSTM(H, recurrent_dropout=0.1), "recurrent_dropout=0.1"),
@@ -185,6 +186,15 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "activation alone": (lambda k: k.Activation("relu"), r"\(Activation\): relu maps only after"),
     "noise shape": (lambda k: k.Dropout(0.1, noise_shape=(1, 1, H)), "noise_shape"),
 }
+
+
+def test_a_layer_alone_may_return_its_state(keras: Any, rng: Any) -> None:
+    theirs = keras.layers.GRU(H, return_sequences=True, return_state=True)
+    x = rng.standard_normal((B, T, I)).astype("f4")
+    want, want_h = (z.detach().numpy() for z in theirs(x))
+    y, h = fk.from_keras(theirs)(x)
+    np.testing.assert_allclose(y, want, **CLOSE)
+    np.testing.assert_allclose(h[0], want_h, **CLOSE)
 
 
 def doubled(x: Any) -> Any:

@@ -25,7 +25,7 @@ from fastrnn.parameter import Array
 
 Arrays = Sequence[Any]  # NumPy's, or a file's, which are read once they are wanted
 
-_NO_EFFECT = ("return_state", "seed", "unit_forget_bias", "unroll", "zero_output_for_mask")
+_NO_EFFECT = ("seed", "unit_forget_bias", "unroll", "zero_output_for_mask")
 _MAY_GO = (
     "mask_zero", "dropout", "recurrent_dropout", "trainable",
     "Masking", "SpatialDropout1D", "GaussianDropout", "GaussianNoise",
@@ -47,7 +47,7 @@ def from_keras(source: Any, *, without: Iterable[str] = ()) -> Any:
     described = {"module": kind.__module__, "class_name": kind.__name__, "config": config}
     if hasattr(source, "layers"):
         return sequential(described, lambda _: [x.get_weights() for x in source.layers], names)
-    made = _layers([described], [source.get_weights()], names)
+    made = _layers([described], [source.get_weights()], names, alone=True)
     if not made:
         raise ValueError(f"{source.name} ({kind.__name__}): is not a layer by itself here")
     return made[0]
@@ -76,11 +76,11 @@ class _Refusal(ValueError):
 class _Config:
     """A layer's configuration, of which every value is taken, or has no effect: see `finish`."""
 
-    def __init__(self, entry: Any, without: list[str]) -> None:
+    def __init__(self, entry: Any, without: list[str], alone: bool) -> None:
         self.kind = str(entry["class_name"])
         self._values = {"trainable": True, "dtype": "float32", **entry["config"]}
         self._name = self._values.pop("name", "?")
-        self._without = without
+        self._without, self._alone = without, alone
         if not _is_keras(entry):
             self.refuse("a class of one's own does not map")
 
@@ -105,7 +105,7 @@ class _Config:
         return known[name]
 
     def wrapped(self, key: str) -> _Config:
-        return _Config(self.take(key), self._without)
+        return _Config(self.take(key), self._without, self._alone)
 
     def finish(self) -> str:
         """The dtype, once all else was taken. Refuses what is left and would have an effect."""
@@ -116,6 +116,8 @@ class _Config:
             self.refuse(f"dtype: expected float32 or float64, got {_shown(dtype)}")
         for key, value in self._values.items():
             idle = value if key == "trainable" else not value
+            if key == "return_state":  # ours returns it always, but a model its last output alone
+                idle = idle or self._alone
             if not (idle or key in (*_NO_EFFECT, *self._without) or key.endswith("_initializer")):
                 self.refuse(f"{key}={_shown(value)} does not map{_hint(key)}")
         return str(dtype)
@@ -162,10 +164,12 @@ def checked(without: Iterable[str]) -> list[str]:
     return names
 
 
-def _layers(entries: list[Any], weights: list[Arrays], without: list[str]) -> list[Layer]:
+def _layers(
+    entries: list[Any], weights: list[Arrays], without: list[str], alone: bool = False
+) -> list[Layer]:
     made: list[Layer] = []
     for entry, arrays in zip(entries, weights, strict=True):
-        config = _Config(entry, without)
+        config = _Config(entry, without, alone)
         if config.kind in without:
             continue
         if config.kind not in _KINDS:
