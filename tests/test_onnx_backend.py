@@ -254,6 +254,16 @@ def test_inputs_that_are_refused(name: str, value: Any, message: str, rng: Any) 
         prepared.run(arrays)
 
 
+def test_lengths_are_not_rounded(rng: Any) -> None:
+    arrays = make_arrays("LSTM", rng)
+    model = one_node("LSTM", arrays)
+    [lengths] = [i for i in model.graph.input if i.name == "sequence_lens"]
+    lengths.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
+    arrays["sequence_lens"] = np.array([5, 2.7, 1], "f4")
+    with pytest.raises(ValueError, match="sequence_lens: expected int32, got float32"):
+        fastrnn.onnx.run_model(model, arrays)
+
+
 def test_what_the_kernels_lack_is_refused_by_name(rng: Any) -> None:
     arrays = {
         n: a.astype("f2") if a.dtype == "f4" else a for n, a in make_arrays("GRU", rng).items()

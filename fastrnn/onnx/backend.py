@@ -46,6 +46,8 @@ class _Recurrent:
             x = check_input(x, (None, None, layer.input_size), layer.dtype, axes).copy()
         batch, time = x.shape[:2] if first else x.shape[1::-1]
         if lengths is not None:
+            if lengths.dtype.kind != "i":
+                raise ValueError(f"sequence_lens: expected int32, got {lengths.dtype}")
             lengths = np.array(lengths, np.int64)  # C-contiguous, ours
             if lengths.shape != (batch,) or np.any((lengths < 0) | (lengths > time)):
                 raise ValueError(f"sequence_lens: expected ({batch},) from 0 to {time}: {lengths}")
