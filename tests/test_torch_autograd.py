@@ -412,3 +412,19 @@ def test_gradients_of_a_batch() -> None:
         y, _ = module(x)
         both.append(torch.vmap(lambda dy, y=y: torch.autograd.grad(y, x, dy, True)[0])(batch))
     torch.testing.assert_close(both[1], both[0])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_of_a_batch_that_autograd_makes(kind: str) -> None:
+    both = []
+    for module in pair(kind):
+        module.weight_hh_l0.requires_grad_(False)
+        x = torch.linspace(-1, 1, 30).view(5, 2, 3).requires_grad_()
+        inputs = [x, *(p for p in module.parameters() if p.requires_grad)]
+        batch = torch.linspace(0, 2, 6 * 40).view(6, 5, 2, 4).sin()
+        y, _ = module(x)
+        found = torch.autograd.grad(y, inputs, batch, retain_graph=True, is_grads_batched=True)
+        functional = torch.autograd.functional
+        jacobian = functional.jacobian(lambda x, m=module: m(x)[0], x, vectorize=True)
+        both.append([*found, jacobian, *torch.autograd.grad(y.sum(), inputs)])
+    torch.testing.assert_close(both[1], both[0])

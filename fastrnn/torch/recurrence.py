@@ -16,6 +16,7 @@ The transforms of torch.func take Functions of another kind, over the operators,
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ import torch
 from torch import Tensor, is_grad_enabled
 from torch._C import _are_functorch_transforms_active, _is_tracing, _len_torch_dispatch_stack
 from torch._C._autograd import _top_saved_tensors_default_hooks
+from torch._C._functorch import is_legacy_batchedtensor
 from torch.autograd import forward_ad
 from torch.compiler import is_compiling
 
@@ -142,7 +144,29 @@ class _Recurrence(torch.autograd.Function):
         given = call, kept, inputs, gradients, ctx.needs_input_grad[1:]
         if is_grad_enabled():
             return (None, *_Gradients.apply(given, *inputs, *gradients))
-        return (None, *_backward(*given))
+        try:
+            return (None, *_backward(*given))
+        except RuntimeError:  # so that all others need not ask
+            if not any(each is not None and is_legacy_batchedtensor(each) for each in gradients):
+                raise
+        return None, *_batched_gradients(call, inputs, gradients, ctx.needs_input_grad[1:])
+
+
+def _batched_gradients(
+    call: Call, inputs: Tensors, gradients: Tensors, needs: Sequence[bool]
+) -> list[Any]:
+    """Of the batch that `torch.autograd.grad` makes with ``is_grads_batched``: one by one."""
+    level = torch._C._vmapmode_increment_nesting() - 1
+    torch._C._vmapmode_decrement_nesting()
+    parts = [
+        torch._remove_batch_dim(each, level, 0, 0).unbind()
+        if each is not None and is_legacy_batchedtensor(each)
+        else repeat(each)
+        for each in gradients
+    ]
+    found = [_backward(call, [], inputs, part, needs) for part in zip(*parts, strict=False)]
+    pairs = zip(zip(*found, strict=True), needs, strict=True)
+    return [torch._add_batch_dim(torch.stack(e), 0, level) if need else None for e, need in pairs]
 
 
 class _Gradients(torch.autograd.Function):
