@@ -214,6 +214,24 @@ def test_what_does_not_map_is_named(name: str, keras: Any, rng: Any, tmp_path: P
         fk.load(tmp_path / "m.keras")
 
 
+def test_a_function_of_a_known_name_is_still_ones_own(keras: Any) -> None:
+    k = keras.layers
+
+    def tanh(x: Any) -> Any:
+        return x * 2
+
+    layers = (
+        k.LSTM(H, activation=tanh), k.GRU(H, recurrent_activation=tanh), k.Dense(H, tanh),
+        k.TimeDistributed(k.Dense(H, tanh)),
+        k.Bidirectional(k.SimpleRNN(H), backward_layer=k.SimpleRNN(H, tanh, go_backwards=True)),
+    )  # fmt: skip
+    for layer in layers:
+        model = keras.Sequential([keras.Input((T, I)), layer])
+        for source in (layer, model):
+            with pytest.raises(ValueError, match=r"activation: .* Keras's own, got tanh of test_"):
+                fk.from_keras(source)
+
+
 def test_other_models_are_named(keras: Any, tmp_path: Path) -> None:
     x = keras.Input((None, I))
     functional = keras.Model(x, keras.layers.GRU(H)(x))

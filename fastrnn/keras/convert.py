@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,8 @@ def from_keras(source: Any, *, without: Iterable[str] = ()) -> Any:
     except (AttributeError, NotImplementedError):
         wanted = "a Sequential of Keras, or a layer"
         raise TypeError(f"source: expected {wanted}, got {kind.__name__}") from None
+    for layer in getattr(source, "layers", [source]):
+        _check_functions(layer)
     described = {"module": kind.__module__, "class_name": kind.__name__, "config": config}
     if hasattr(source, "layers"):
         return sequential(described, lambda _: [x.get_weights() for x in source.layers], names)
@@ -51,6 +54,19 @@ def from_keras(source: Any, *, without: Iterable[str] = ()) -> Any:
     if not made:
         raise ValueError(f"{source.name} ({kind.__name__}): is not a layer by itself here")
     return made[0]
+
+
+def _check_functions(layer: Any) -> None:
+    """Refuses one's own activations, of which Keras's configurations may say the name alone."""
+    for inner in ("layer", "forward_layer", "backward_layer"):
+        if hasattr(layer, inner):
+            _check_functions(getattr(layer, inner))
+    for key in ("activation", "recurrent_activation"):
+        function = getattr(layer, key, None)
+        if isinstance(function, FunctionType) and not function.__module__.startswith("keras."):
+            where = f"{layer.name} ({type(layer).__name__})"
+            got = f"{function.__name__} of {function.__module__}"
+            raise ValueError(f"{where}: {key}: expected one of Keras's own, got {got}")
 
 
 def sequential(
