@@ -115,7 +115,10 @@ def check_input(x: Any, shape: tuple[int | None, ...], dtype: np.dtype, axes: st
 
     `axes` is how the error names the wanted shape, for example ``(batch, time, 64)``.
     """
-    array = np.asarray(x)
+    try:
+        array = np.asarray(x)
+    except ValueError:  # a list whose parts make no array
+        raise ValueError(f"x: expected {axes}, got a {type(x).__name__} of unequal parts") from None
     if array.dtype != dtype:
         raise TypeError(
             f"x: expected {dtype}, got {array.dtype}; convert with x.astype({dtype.name!r})"

@@ -127,6 +127,24 @@ def test_gradients_under_a_mask_are_the_differences(
         assert abs(dx[index] - (values[0] - values[1]) / 2e-6) < 1e-7
 
 
+@pytest.mark.parametrize("bidirectional", [True, False])
+def test_the_way_back_has_the_mask_and_the_lengths_of_the_call(
+    bidirectional: bool, rng: Any
+) -> None:
+    layer = fr.GRU(3, 4, bidirectional=bidirectional, seed=1)
+    x = rng.standard_normal((2, 5, 3)).astype("float32")
+    given = {"mask": rng.random((2, 5)) < 0.6, "lengths": np.array([4, 2])}
+    for name, value in given.items():
+        runs = []
+        for change in (False, True):
+            mine = value.copy()
+            (output, _), pullback = layer.vjp(x, **{name: mine})
+            if change:
+                mine[...] = 0
+            runs.append(pullback(np.ones_like(output))[0])
+        np.testing.assert_array_equal(*runs)
+
+
 def test_a_mask_that_does_not_fit_is_refused() -> None:
     layer, x = fr.GRU(3, 4), np.zeros((2, 5, 3), "float32")
     with pytest.raises(

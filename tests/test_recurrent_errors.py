@@ -21,6 +21,7 @@ X = np.zeros((2, 3, 4), np.float32)
         (X[:, :0], ValueError, r"got \(2, 0, 4\)"),
         (X.astype(np.float64), TypeError, r"x: expected float32, got float64; convert with x.asty"),
         (X.astype(np.int64), TypeError, "x: expected float32, got int64"),
+        ([X[0], X[1, :2]], ValueError, r"x: expected \(batch, time, 4\), got a list of unequal"),
         ("text", TypeError, "x: expected float32"),
         (None, TypeError, "x: expected float32"),
     ],
@@ -28,8 +29,9 @@ X = np.zeros((2, 3, 4), np.float32)
 def test_wrong_inputs(x: Any, error: type[Exception], message: str) -> None:
     layer = fr.LSTM(4, 5)
     for call in (layer, layer.vjp):
-        with pytest.raises(error, match=message):
-            call(x)
+        for options in ({}, {"mask": np.ones((2, 3), bool)}):
+            with pytest.raises(error, match=message):
+                call(x, **options)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastrnn.checks import check_input
 from fastrnn.layers.call import forward
 from fastrnn.parameter import Array
 
@@ -129,17 +130,18 @@ def forward_masked(
     checkpoint_every: int = 0,
 ) -> tuple[Array, Any, Any]:
     """`call.forward` over the steps that `mask` has; its axes are the first two of x."""
-    valid = np.asarray(mask)
+    x = check_input(x, (None, None, layer.input_size), layer.dtype, layer.input_axes)
+    valid = np.array(mask)  # a copy: the caller's may change before the way back
     if valid.dtype != np.bool_:
         raise TypeError(f"mask: expected booleans, got {valid.dtype}")
-    if np.ndim(x) != 3 or valid.shape != np.shape(x)[:2]:
-        raise ValueError(f"mask: expected {np.shape(x)[:2]}, x's first two axes, got {valid.shape}")
+    if valid.shape != x.shape[:2]:
+        raise ValueError(f"mask: expected {x.shape[:2]}, x's first two axes, got {valid.shape}")
 
     def rows_first(array: NDArray[Any]) -> NDArray[Any]:
         return array if layer.batch_first else array.swapaxes(0, 1)
 
     steps = Mask(rows_first(valid), repeats=not layer.bidirectional)
-    gathered = rows_first(steps.gather(rows_first(np.asarray(x))))
+    gathered = rows_first(steps.gather(rows_first(x)))
     output, final, back = forward(layer, gathered, state, steps.lengths, training, checkpoint_every)
     sequences = layer.return_sequences
     if sequences:
