@@ -301,6 +301,7 @@ def test_without_sequences_the_output_is_the_last_step(rng: Any) -> None:
 
 
 @pytest.mark.parametrize("batch_first", [True, False])
+@config.using(gemm="native")
 def test_masked_steps_have_none(batch_first: bool, rng: Any) -> None:
     x = rng.standard_normal((2, 5, 4)).astype("float32")
     mask = np.array([[True, False, True, True, False], [False, True, False, False, False]])

@@ -191,6 +191,7 @@ def test_copies_and_configurations_are_the_same_layer(
 
 
 @each
+@config.using(gemm="native")
 def test_a_mask_takes_what_counts(kind: Any, options: dict[str, Any], rng: Any) -> None:
     layer = kind(4, 8, seed=1, **options)
     x = rng.standard_normal((2, 5, 4)).astype("float32")
@@ -201,6 +202,7 @@ def test_a_mask_takes_what_counts(kind: Any, options: dict[str, Any], rng: Any) 
 
 
 @pytest.mark.usefixtures("restore_threads")
+@config.using(gemm="native")
 def test_masks_are_of_the_seed_and_the_call_alone(rng: Any) -> None:
     options: dict[str, Any] = {"zoneout_h": 0.2, "zoneout_c": 0.1, "recurrent_dropout": 0.3}
     x = rng.standard_normal((4, 6, 64)).astype("float32")

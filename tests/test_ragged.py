@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastrnn as fr
+from fastrnn import config
 
 LAYERS = [fr.RNN, fr.GRU, fr.LSTM]
 
@@ -31,6 +32,7 @@ def test_a_list_is_one_array_and_back(batch_first: bool, rng: Any) -> None:
     assert ids.tolist() == [[1, 2], [3, 0]] and ids.dtype.kind == "i"
 
 
+@config.using(gemm="native")
 def test_packed_sequences_give_what_each_gives_alone(rng: Any) -> None:
     layer = fr.LSTM(3, 5, 2, bidirectional=True, seed=1)
     sequences = [rng.standard_normal((n, 3)).astype("float32") for n in (4, 7, 1)]
@@ -78,6 +80,7 @@ def by_hand(layer: Any, x: Any, mask: Any) -> tuple[Any, Any]:
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.sampled_from(LAYERS), st.booleans())
+@config.using(gemm="native")
 def test_a_masked_step_carries_the_state_and_repeats_the_output(
     seed: int, cell: Any, batch_first: bool
 ) -> None:
@@ -165,6 +168,7 @@ def test_a_mask_that_does_not_fit_is_refused() -> None:
 
 @pytest.mark.parametrize("num_layers", [1, 3])
 @pytest.mark.parametrize("cell", LAYERS)
+@config.using(gemm="native")
 def test_a_stream_has_the_bits_of_the_whole(cell: Any, num_layers: int, isa: str, rng: Any) -> None:
     layer = cell(5, 7, num_layers, seed=1)
     x = rng.standard_normal((2, 11, 5)).astype("float32")
