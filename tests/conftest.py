@@ -1,5 +1,6 @@
 """Fixtures shared by the tests: every instruction set of the machine, both dtypes."""
 
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,9 @@ from fastrnn import _core, config
 # The same examples in every run.
 settings.register_profile("same", derandomize=True)
 settings.load_profile("same")
+
+# Tests send themselves Ctrl-C, which a shell's background jobs ignore.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # avx512_bf16 differs from avx512 in nothing but products of bfloat16: see test_bfloat16.py.
 PLAIN_ISAS = [name for name in _core.isas() if name != "avx512_bf16"]
