@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import sys
 import threading
-import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -25,11 +25,10 @@ class Parameter(Versioned):
     the same shape and dtype.
     """
 
-    __slots__ = ("_data", "_lock", "_snapshot", "_view", "grad")
+    __slots__ = ("_data", "_lent", "_lock", "_view", "grad")
 
     def __init__(self, value: ArrayLike, dtype: np.dtype | type | str | None = None) -> None:
         self._take(np.array(value, dtype=dtype, order="C"))
-        self._snapshot: weakref.ref[Array] | None = None
         self._lock = threading.Lock()
         self.grad: Array | None = None
 
@@ -38,6 +37,7 @@ class Parameter(Versioned):
         # Through a read-only buffer: such a view cannot be made writable.
         flat = np.frombuffer(data.data.toreadonly().cast("B"), data.dtype)
         self._view = flat.reshape(data.shape)
+        self._lent = self._view.view()
 
     @property
     def data(self) -> Array:
@@ -50,18 +50,12 @@ class Parameter(Versioned):
         It costs a copy only if something is written while it lives; views of it do not count. One
         that another thread takes within `writing` has a part of what is written there.
         """
-        with self._lock:
-            snapshot = None if self._snapshot is None else self._snapshot()
-            if snapshot is None:
-                snapshot = self._view.view()
-                self._snapshot = weakref.ref(snapshot)
-            return snapshot
+        return self._lent
 
     def _writable(self) -> Array:
         with self._lock:
-            if self._snapshot is not None and self._snapshot() is not None:
+            if sys.getrefcount(self._lent) > 2:  # ours, its argument's, and a snapshot's
                 self._take(self._data.copy())
-            self._snapshot = None
             return self._data
 
     @property
@@ -103,7 +97,6 @@ class Parameter(Versioned):
         new = np.array(values, self.dtype, order="C")
         with self._lock:
             self._take(new)
-            self._snapshot = None
             self.version += 1
 
     def add_grad(self, grad: Array) -> None:
