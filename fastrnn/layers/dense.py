@@ -124,4 +124,8 @@ class Dense(Layer):
 
 def matmul(a: Array, b: Array) -> Array:
     """(n, k) by (k, m), either possibly transposed, by the provider of products over all steps."""
-    return _core.matmul(a, b) if config.gemm() == "native" else np.matmul(a, b)
+    if config.gemm() == "native":
+        return _core.matmul(a, b)
+    with np.errstate(all="ignore"):  # what is not finite passes without a word, as it does in C
+        product: Array = np.matmul(a, b)
+    return product
