@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import fastrnn as fr
+from fastrnn import config
 
 selection = pytest.importorskip("sklearn.model_selection")
 checks = pytest.importorskip("sklearn.utils.estimator_checks")
@@ -56,6 +57,7 @@ def rows(rng: Any) -> tuple[list[Any], Any]:
     return sequences, labels
 
 
+@config.using(gemm="native")
 def test_ragged_sequences_and_labels(rows: Any) -> None:
     X, y = rows
     X_train, X_test, y_train, y_test = selection.train_test_split(X, y, random_state=0)
