@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -78,11 +79,18 @@ def parse_rows(program: str, purpose: str | None, patterns: Sequence[str]) -> Op
     made = parser(program, purpose)
     add_rows(made, patterns)
     options = parse(made)
-    try:
+    with refusing_rows(made):
         options.rows = shapes.select(options.patterns, shapes.ROWS)
-    except ValueError as error:
-        made.error(f"--rows: {error}")
     return options
+
+
+@contextmanager
+def refusing_rows(parser: argparse.ArgumentParser) -> Iterator[None]:
+    """Ends the program where the patterns of --rows match nothing."""
+    try:
+        yield
+    except ValueError as error:
+        parser.error(f"--rows: {error}")
 
 
 def run(

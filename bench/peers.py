@@ -144,10 +144,8 @@ def parse() -> tuple[Options, Mapping[str, list[AnyRow]]]:
         command.check_folder(parser, "--picture", options.picture)
     groups = list(GROUPS) if "all" in options.groups else list(dict.fromkeys(options.groups))
     options.systems = [name for name in systems.NAMES if name in {"fastrnn", *options.systems}]
-    try:
+    with command.refusing_rows(parser):
         return options, shapes.select_from_groups(options.patterns, groups)
-    except ValueError as error:
-        parser.error(f"--rows: {error}")
 
 
 def measured(

@@ -101,10 +101,8 @@ def main() -> None:
     parser.set_defaults(seconds=0.5)
     command.add_rows(parser, [])
     options = command.parse(parser)
-    try:
+    with command.refusing_rows(parser):
         models = shapes.select(options.patterns, _MODELS)
-    except ValueError as error:
-        parser.error(f"--rows: {error}")
     results = command.run(measured, models, options)
     print(text(results, options.markdown))
     rows = [asdict(result) for these in results.values() for result in these]

@@ -37,7 +37,7 @@ class Parameter(Versioned):
         # Through a read-only buffer: such a view cannot be made writable.
         flat = np.frombuffer(data.data.toreadonly().cast("B"), data.dtype)
         self._view = flat.reshape(data.shape)
-        self._lent = self._view.view()
+        self._lent = self._view.view()  # a snapshot is a reference to it, `data` is not
 
     @property
     def data(self) -> Array:
