@@ -22,9 +22,11 @@ typedef struct {
     frnn_layer layer;
     frnn_pack_kind kind;
     frnn_products products;
+    int tail_lanes; // see frnn_tail_lanes
     const struct frnn_kernels *kernels;
     // byte offsets from the pack's start
-    // forward: w [blocks][I][G*lanes], r [blocks][H][G*lanes], b_x [G*H], b_h [G*H]
+    // forward: w [blocks][I][G*lanes], r [blocks][H][G*lanes], b_x [G*H], b_h [G*H]; for the last block see
+    // frnn_tail_lanes
     // backward: w [I blocks][G*H][lanes], r [H blocks][G*H][lanes]
     // of bfloat16: as forward, with words in the place of values, and as many rows of them
     // borrowed: the biases alone, and the weights as the caller has them
@@ -113,6 +115,19 @@ typedef struct {
     int hidden_block[4];
 } frnn_cell_info;
 
+// Lanes that a gate has in the last block of units: where few are left, gates share its vectors. Not where a late
+// gate is to be multiplied apart.
+static inline int frnn_tail_lanes(const frnn_cell_info *info, int64_t units, int lanes) {
+    const int left = (int)(units % lanes);
+    if (info->gates == 1 || info->late < info->gates || left == 0 || left > lanes / 2) return lanes;
+    return left > lanes / 4 ? lanes / 2 : lanes / 4;
+}
+
+// Values that a block of so many gates has for each k.
+static inline int64_t frnn_block_width(int64_t gates, int gate_lanes, int lanes) {
+    return frnn_ceil_div(gates * gate_lanes, lanes) * lanes;
+}
+
 // The gate after the last one, from `gate` on, whose gradients stand side by side on the hidden side:
 // such gates make one product.
 static inline int frnn_hidden_end(const frnn_cell_info *info, int gate) {
@@ -165,9 +180,10 @@ typedef struct frnn_kernels {
     // rows of C (c[i], n each) from rows of A (a[i]) and B
     void (*product[2])(const frnn_product *, int64_t rows, const void *const *a, void *const *c);
     // (gates * units, k) rows of w, ldw apart and gate by gate, as columns of panels
-    // [blocks][k][gates][lanes]: blocks [begin, end), the first at `panels`
-    void (*pack_columns[2])(int64_t gates, int64_t units, int64_t k, const void *w, int64_t ldw, void *panels,
-                            int64_t begin, int64_t end);
+    // [blocks][k][gates][lanes], the last [k][gates][tail_lanes] where that is less, in whole vectors: blocks
+    // [begin, end), the first at `panels`
+    void (*pack_columns[2])(int64_t gates, int64_t units, int tail_lanes, int64_t k, const void *w,
+                            int64_t ldw, void *panels, int64_t begin, int64_t end);
     // B's rows (k of them, by address, n each) into panels [n blocks][panel_k][lanes], the first at `panels`
     void (*pack_rows[2])(int64_t k, int64_t n, const void *const *rows, void *panels, int64_t panel_k);
     // C[i][:n] (+)= sum over k of a[k][i] b[k][:] for each of the right sides, and sums[i] (+)= sum over k of a[k][i]

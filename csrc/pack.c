@@ -41,6 +41,8 @@ static frnn_status layout(const frnn_layer *layer, frnn_pack_kind kind, frnn_pac
 
     *header = (frnn_pack_header){
         .magic = PACK_MAGIC, .layer = *layer, .kind = kind, .products = products, .kernels = kernels};
+    header->tail_lanes =
+        frnn_tail_lanes(kernels->cell[layer->dtype][layer->cell].info, H, kernels->lanes[layer->dtype]);
     frnn_arena arena = {0};
     frnn_carve(&arena, 1, sizeof *header);
     header->w = arena.used;
@@ -126,29 +128,33 @@ static uint32_t to_bfloat16(float value) {
 }
 
 // As the kernels' pack_columns, or of bfloat16 where the pack has them.
-static void pack_columns(const frnn_pack_header *header, int64_t gates, int64_t units, int64_t k,
-                         const void *w, char *panels, int64_t begin, int64_t end) {
+static void pack_columns(const frnn_pack_header *header, int64_t gates, int64_t units, int tail_lanes,
+                         int64_t k, const void *w, char *panels, int64_t begin, int64_t end) {
     enum { SOME = 16, MOST = SOME * 4 * 16 };
     const frnn_kernels *kernels = header->kernels;
     const frnn_dtype dtype = header->layer.dtype;
-    const int64_t width = gates * kernels->lanes[dtype];
+    const int lanes = kernels->lanes[dtype];
+    const int64_t whole = gates * lanes;
     if (header->products == FRNN_WHOLE) {
-        kernels->pack_columns[dtype](gates, units, k, w, k,
-                                     panels + begin * k * width * (int64_t)frnn_itemsize(dtype), begin, end);
+        kernels->pack_columns[dtype](gates, units, tail_lanes, k, w, k,
+                                     panels + begin * k * whole * (int64_t)frnn_itemsize(dtype), begin, end);
         return;
     }
     _Alignas(FRNN_ALIGN) float some[MOST];
-    uint32_t *to = (uint32_t *)panels + begin * frnn_panel_rows(header->products, k) * width;
-    for (int64_t block = begin; block < end; block++)
+    uint32_t *to = (uint32_t *)panels + begin * frnn_panel_rows(header->products, k) * whole;
+    for (int64_t block = begin; block < end; block++) {
+        const int64_t width =
+            (block + 1) * lanes > units ? frnn_block_width(gates, tail_lanes, lanes) : whole;
         for (int64_t first = 0; first < k; first += SOME) {
             const int64_t count = frnn_min(SOME, k - first);
-            kernels->pack_columns[dtype](gates, units, count, (const float *)w + first, k, some, block,
-                                         block + 1);
+            kernels->pack_columns[dtype](gates, units, tail_lanes, count, (const float *)w + first, k, some,
+                                         block, block + 1);
             if (count % 2) memset(some + count * width, 0, (size_t)width * sizeof *some);
             for (int64_t row = 0; row < count; row += 2)
                 for (const float *even = some + row * width; even < some + (row + 1) * width; even++)
                     *to++ = to_bfloat16(even[0]) | to_bfloat16(even[width]) << 16;
         }
+    }
 }
 
 static void pack_job(void *context, int thread, int threads, frnn_barrier *barrier) {
@@ -158,7 +164,9 @@ static void pack_job(void *context, int thread, int threads, frnn_barrier *barri
     const frnn_layer *layer = &p->header->layer;
     const frnn_dtype dtype = layer->dtype;
     const int64_t I = layer->input_size, H = layer->hidden_size, G = frnn_gates(layer->cell);
-    const int64_t P = frnn_state_size(layer), lanes = kernels->lanes[dtype];
+    const int lanes = kernels->lanes[dtype];
+    const int tail = p->header->tail_lanes;
+    const int64_t P = frnn_state_size(layer);
     const void *const w_ih = p->weights[FRNN_W_IH], *const w_hh = p->weights[FRNN_W_HH];
     const void *const w_hr = p->weights[FRNN_W_HR];
     char *const w = p->pack + p->header->w, *const r = p->pack + p->header->r;
@@ -167,9 +175,9 @@ static void pack_job(void *context, int thread, int threads, frnn_barrier *barri
     const int64_t all = forward ? frnn_ceil_div(H, lanes) : G * H;
     const int64_t begin = all * thread / threads, end = all * (thread + 1) / threads;
     if (forward) {
-        pack_columns(p->header, G, H, I, w_ih, w, begin, end);
-        pack_columns(p->header, G, H, P, w_hh, r, begin, end);
-        if (hr) pack_columns(p->header, 1, P, H, w_hr, hr, 0, frnn_ceil_div(P, lanes));
+        pack_columns(p->header, G, H, tail, I, w_ih, w, begin, end);
+        pack_columns(p->header, G, H, tail, P, w_hh, r, begin, end);
+        if (hr) pack_columns(p->header, 1, P, lanes, H, w_hr, hr, 0, frnn_ceil_div(P, lanes));
     } else {
         frnn_pack_rows(kernels, dtype, I, all, w_ih, I, w, begin, end);
         frnn_pack_rows(kernels, dtype, P, all, w_hh, P, r, begin, end);

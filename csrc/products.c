@@ -158,7 +158,7 @@ static void matmul_job(void *context, int thread, int threads, frnn_barrier *bar
     if (p->transpose_b) {
         const int64_t blocks = frnn_ceil_div(p->n, lanes);
         const int64_t first = blocks * thread / threads, last = blocks * (thread + 1) / threads;
-        p->kernels->pack_columns[p->dtype](1, p->n, p->k, p->b, p->ldb,
+        p->kernels->pack_columns[p->dtype](1, p->n, p->kernels->lanes[p->dtype], p->k, p->b, p->ldb,
                                            p->workspace + first * p->k * lanes * item, first, last);
     } else {
         frnn_pack_rows(p->kernels, p->dtype, p->n, p->k, p->b, p->ldb, p->workspace, p->k * thread / threads,
