@@ -48,14 +48,41 @@ class Pack:
         bfloat16: bool = False,
     ) -> None: ...
 
-class Versioned:
+class Trainable:
     version: int
+    grad: _Floats | None
+    _lent: Any
+    def _put_grad(self, grad: _Floats) -> bool: ...
 
-class Packed:
+class Recurrence:
     def __init__(
-        self, packs: tuple[Pack, ...], versions: Sequence[tuple[Versioned, int]]
+        self,
+        layers: list[Layer],
+        weights: list[Any],
+        has_c: bool,
+        bfloat16: bool,
+        python: object,
     ) -> None: ...
-    def current(self, backward: bool, gemm: object) -> tuple[Pack, ...] | None: ...
+    def packs(
+        self, layer: int, training: bool, borrow: bool, gemm: str | None
+    ) -> tuple[Pack, ...]: ...
+    def forward(
+        self,
+        owner: Any,
+        x: object,
+        state: object,
+        lengths: object,
+        training: bool,
+        checkpoint_every: int,
+        gemm: str | None,
+    ) -> tuple[Any, Any, Pullback | None]: ...
+
+class Pullback:
+    mask: Any
+    def check_output(self, doutput: object) -> Any: ...
+    def __call__(self, doutput: object, dstate: object = None) -> tuple[Any, Any]: ...
+
+def few(batch: int, time: int) -> bool: ...
 
 class Tape:
     @property

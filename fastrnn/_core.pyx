@@ -47,6 +47,7 @@ include "seam/arrays.pxi"
 include "seam/tensors.pxi"
 include "seam/provider.pxi"
 include "seam/layer.pxi"
+include "seam/call.pxi"
 include "seam/training.pxi"
 include "seam/ctc.pxi"
 

@@ -34,6 +34,10 @@ class Bfloat16Parameter(Parameter):
     def __init__(self, value: ArrayLike) -> None:
         super().__init__(to_bits(value))
 
+    def _take(self, data: NDArray[Any]) -> None:
+        super()._take(data)
+        self._lent = None  # nobody is lent the bits
+
     @property
     def data(self) -> Array:
         widened = from_bits(self._data)

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastrnn._core import Versioned
+from fastrnn._core import Trainable
 
 Array = NDArray[np.floating]
 
 
-class Parameter(Versioned):
+class Parameter(Trainable):
     """A trainable array.
 
     ``data`` is a read-only view, to be asked for anew after a write. Writing goes through `assign`
@@ -25,12 +25,11 @@ class Parameter(Versioned):
     the same shape and dtype.
     """
 
-    __slots__ = ("_data", "_lent", "_lock", "_view", "grad")
+    __slots__ = ("_data", "_lock", "_view")
 
     def __init__(self, value: ArrayLike, dtype: np.dtype | type | str | None = None) -> None:
         self._take(np.array(value, dtype=dtype, order="C"))
         self._lock = threading.Lock()
-        self.grad: Array | None = None
 
     def _take(self, data: NDArray[Any]) -> None:
         self._data = data
@@ -50,7 +49,8 @@ class Parameter(Versioned):
         It costs a copy only if something is written while it lives; views of it do not count. One
         that another thread takes within `writing` has a part of what is written there.
         """
-        return self._lent
+        lent: Array = self._lent
+        return lent
 
     def _writable(self) -> Array:
         with self._lock:
@@ -102,11 +102,11 @@ class Parameter(Versioned):
     def add_grad(self, grad: Array) -> None:
         """Add `grad` (same shape and dtype, not used by the caller afterwards) to ``.grad``."""
         with self._lock:
-            if self.grad is None:
-                self.grad = grad
-            else:  # into the new one: the old one may be in someone else's hands
+            if not self._put_grad(grad):
+                # Into the new one: the old one may be in someone else's hands.
                 room = np.asarray(grad)
-                self.grad = np.add(self.grad, room, out=room if room.flags.writeable else None)
+                before: Any = self.grad
+                self.grad = np.add(before, room, out=room if room.flags.writeable else None)
 
     def zero_grad(self) -> None:
         """Forget the gradient."""

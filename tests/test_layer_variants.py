@@ -67,7 +67,7 @@ def assert_agrees_with_the_reference(layer: Recurrent, rng: Any, batch: int, tim
     if layer.has_c:
         np.testing.assert_allclose(final[1], c_n, rtol=1e-10, atol=1e-11)
 
-    seed = int(layer.next_seed().generate_state(1, np.uint64)[0]) if layer.draws else 0
+    seed = int(layer.next_seed().generate_state(1, np.uint64)[0])
     layer.set_random_state({**layer.random_state(), "calls": 0})
     (output, _), pullback = layer.vjp(x, lengths=lengths)
     y, h_n, c_n, tape = refer(training=True, seed=seed)

@@ -192,10 +192,6 @@ class LSTM(Recurrent):
             **_activations(self.gate_activation, self.state_activation),
         }
 
-    @property
-    def draws(self) -> bool:
-        return super().draws or self.zoneout_c > 0
-
 
 def _activations(gate: str, state: str) -> dict[str, str | None]:
     """Named where they are not the cell's own: the plain cell is faster."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastrnn.checks import check_input
-from fastrnn.layers.call import forward
 from fastrnn.parameter import Array
 
 if TYPE_CHECKING:
@@ -121,15 +120,16 @@ class Mask:
         return total
 
 
-def forward_masked(
+def run_masked(
     layer: Recurrent,
+    run: Callable[..., tuple[Array, Any, Any]],
     x: Array,
     state: Any,
     mask: ArrayLike,
     training: bool,
-    checkpoint_every: int = 0,
+    checkpoint_every: int,
 ) -> tuple[Array, Any, Any]:
-    """`call.forward` over the steps that `mask` has; its axes are the first two of x."""
+    """`run`, with lengths, over the steps that `mask` has; its axes are the first two of x."""
     x = check_input(x, (None, None, layer.input_size), layer.dtype, layer.input_axes)
     valid = np.array(mask)  # a copy: the caller's may change before the way back
     if valid.dtype != np.bool_:
@@ -142,7 +142,7 @@ def forward_masked(
 
     steps = Mask(rows_first(valid), repeats=not layer.bidirectional)
     gathered = rows_first(steps.gather(rows_first(x)))
-    output, final, back = forward(layer, gathered, state, steps.lengths, training, checkpoint_every)
+    output, final, back = run(gathered, state, steps.lengths, None, training, checkpoint_every)
     sequences = layer.return_sequences
     if sequences:
         output = rows_first(steps.output(rows_first(output)))

@@ -23,9 +23,10 @@ from fastrnn.checks import (
     check_size,
     is_bfloat16,
 )
+from fastrnn.layers import call
 from fastrnn.layers.base import CallCounter, Layer
-from fastrnn.layers.call import OnGradient, forward
-from fastrnn.layers.ragged import forward_masked
+from fastrnn.layers.call import OnGradient
+from fastrnn.layers.ragged import run_masked
 from fastrnn.layers.stream import Stream
 from fastrnn.parameter import Array, Parameter
 
@@ -152,8 +153,8 @@ class Recurrent(Layer):
         self.input_axes = axes.format(self.input_size)
         self.step_axes = f"(batch, {self.input_size})"
         self.output_size = self.proj_size or self.hidden_size
-        self._packs: dict[int, _core.Packed] = {}
         self._make_parameters()
+        self._recurrence = self._make_recurrence()
         self._entropy = np.random.SeedSequence(self.seed).entropy
         self._training_calls = CallCounter()  # a dropout mask of its own for each
 
@@ -184,14 +185,13 @@ class Recurrent(Layer):
         kernel, recurrent, bias = self.initializers.values()
         starts = {"weight_hh": recurrent, "bias_ih": bias, "bias_hh": bias, "weight_ch": bias}
         left_out = {True: (), "single": ("bias_hh",), False: ("bias_ih", "bias_hh")}[self.bias]
-        self._layers = [self._core_layer(layer) for layer in range(self.num_layers)]
         # By layer and direction, in the order of _core.WEIGHTS; None for what there is not.
         self.weights: list[tuple[tuple[Parameter | None, ...], ...]] = []
-        for layer, core in enumerate(self._layers):
-            both = []
+        for layer in range(self.num_layers):
+            both, shapes = [], self._core_layer(layer).shapes()
             for reverse in range(self.directions):
                 made: dict[str, Parameter] = {}
-                for kind, shape in core.shapes().items():
+                for kind, shape in shapes.items():
                     if kind in left_out:
                         continue
                     if kind.startswith("ln"):
@@ -206,38 +206,13 @@ class Recurrent(Layer):
                 both.append(tuple([made.get(kind) for kind in _core.WEIGHTS]))
             self.weights.append(tuple(both))
 
-    def packs(self, layer: int, training: bool, few: bool = False) -> tuple[_core.Pack, ...]:
-        """One layer's packed weights by direction, cached on the parameters' versions.
+    def _make_recurrence(self) -> _core.Recurrence:
+        layers = [self._core_layer(layer) for layer in range(self.num_layers)]
+        return _core.Recurrence(layers, self.weights, self.has_c, self.bfloat16, call)
 
-        Where those at hand are of another version, training for `few` steps and rows takes the
-        weights as they stand.
-        """
-        cached = self._packs.get(layer)
-        if cached is not None:
-            packs = cached.current(training, config.chosen_gemm())
-            if packs is not None:
-                return packs
-        weights = self.weights[layer]
-        if training and few and not self.proj_size:
-            return tuple([self._pack(layer, some, True, borrowed=True) for some in weights])
-        # Before the values are read: who writes meanwhile makes this pack an old one.
-        versions = [(p, p.version) for some in weights for p in some if p is not None]
-        packs = tuple([self._pack(layer, some, training) for some in weights])
-        self._packs[layer] = _core.Packed(packs, versions)
-        return packs
-
-    def _pack(
-        self,
-        layer: int,
-        weights: tuple[Parameter | None, ...],
-        training: bool,
-        borrowed: bool = False,
-    ) -> _core.Pack:
-        arrays = tuple([None if p is None else p.snapshot() for p in weights])
-        return _core.Pack(
-            self._layers[layer], arrays, training, config.gemm() == "numpy" and not self.bfloat16,
-            config.chosen_gemm(), borrowed, self.bfloat16,
-        )  # fmt: skip
+    def packs(self, layer: int, training: bool) -> tuple[_core.Pack, ...]:
+        """One layer's packed weights by direction, cached on the parameters' versions."""
+        return self._recurrence.packs(layer, training, False, config.chosen_gemm())
 
     def _cell(self) -> str:
         raise NotImplementedError
@@ -249,20 +224,14 @@ class Recurrent(Layer):
     # Packs are a cache, and who watches this layer does not watch another: a copy starts without.
     # Its next training call has the masks that this layer's would have.
     def __getstate__(self) -> dict[str, Any]:
-        without = dict.fromkeys(("_layers", "on_gradient"))
+        without = dict.fromkeys(("_recurrence", "on_gradient"))
         calls = self._training_calls.value  # its lock can be neither pickled nor copied
-        return {**self.__dict__, **without, "_packs": {}, "_training_calls": calls}
+        return {**self.__dict__, **without, "_training_calls": calls}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._training_calls = CallCounter(state["_training_calls"])
-        self._layers = [self._core_layer(layer) for layer in range(self.num_layers)]
-
-    @property
-    def draws(self) -> bool:
-        """Whether a training call has masks."""
-        between = self.dropout and self.num_layers > 1
-        return bool(between or self.recurrent_dropout or self.zoneout_h)
+        self._recurrence = self._make_recurrence()
 
     def next_seed(self) -> np.random.SeedSequence:
         """Of the masks of the next training call: each has its own."""
@@ -297,7 +266,7 @@ class Recurrent(Layer):
         final h, directions side by side; the state is each row's own last. LSTM's state is
         ``(h, c)``, others' is h.
         """
-        output, state, _ = self._forward(x, state, lengths, mask, training=False)
+        output, state, _ = self._forward(x, state, lengths, mask, False, 0)
         return output, state
 
     def vjp(
@@ -325,9 +294,8 @@ class Recurrent(Layer):
             )
         if checkpoint_every is not None:
             checkpoint_every = check_size(checkpoint_every, "checkpoint_every")
-        output, state, pullback = self._forward(
-            x, state, lengths, mask, training=True, checkpoint_every=checkpoint_every or 0
-        )
+        every = checkpoint_every or 0
+        output, state, pullback = self._forward(x, state, lengths, mask, True, every)
         return (output, state), pullback
 
     def _forward(
@@ -337,13 +305,15 @@ class Recurrent(Layer):
         lengths: ArrayLike | None,
         mask: ArrayLike | None,
         training: bool,
-        checkpoint_every: int = 0,
+        checkpoint_every: int,
     ) -> tuple[Array, Any, Any]:
         if mask is None:
-            return forward(self, x, state, lengths, training, checkpoint_every)
+            return self._recurrence.forward(
+                self, x, state, lengths, training, checkpoint_every, config.chosen_gemm()
+            )
         if lengths is not None:
             raise ValueError("mask: expected None where there are lengths")
-        return forward_masked(self, x, state, mask, training, checkpoint_every)
+        return run_masked(self, self._forward, x, state, mask, training, checkpoint_every)
 
     def stream(self, state: Any = None) -> Stream:
         """This layer fed a piece at a time: ``stream(x)`` goes on from the state it came to.

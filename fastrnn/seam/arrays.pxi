@@ -38,6 +38,18 @@ cdef int refuse(object array, const char *c_name, int type_num, int ndim, const 
     raise ValueError(f"{name}: expected {expected}, got {array.shape}")
 
 
+cdef int shaped(object array, const char *name, int type_num, int ndim, const int64_t *shape) except -1:
+    """Refuses another type, dtype or shape."""
+    cdef int i
+    if (not cnp.PyArray_Check(array) or cnp.PyArray_TYPE(<cnp.ndarray>array) != type_num
+            or cnp.PyArray_NDIM(<cnp.ndarray>array) != ndim):
+        refuse(array, name, type_num, ndim, shape)
+    for i in range(ndim):
+        if cnp.PyArray_DIM(<cnp.ndarray>array, i) != shape[i]:
+            refuse(array, name, type_num, ndim, shape)
+    return 0
+
+
 cdef int span(Span *to, object array, const char *name, int type_num, int ndim, const int64_t *shape,
               int flags) except -1:
     """Checks an array (None passes) and says where it is."""
@@ -50,14 +62,9 @@ cdef int span(Span *to, object array, const char *name, int type_num, int ndim, 
     to.stride[0] = to.stride[1] = to.stride[2] = 0
     if array is None:
         return 0
-    if not cnp.PyArray_Check(array):
-        refuse(array, name, type_num, ndim, shape)
+    shaped(array, name, type_num, ndim, shape)
     a = <cnp.ndarray>array
-    if cnp.PyArray_TYPE(a) != type_num or cnp.PyArray_NDIM(a) != ndim:
-        refuse(array, name, type_num, ndim, shape)
     for i in range(ndim):
-        if cnp.PyArray_DIM(a, i) != shape[i]:
-            refuse(array, name, type_num, ndim, shape)
         empty |= shape[i] == 0
     if not cnp.PyArray_ISNOTSWAPPED(a) or not cnp.PyArray_ISALIGNED(a):
         raise ValueError(f"{name.decode()}: expected aligned values in native byte order")
@@ -101,7 +108,7 @@ cdef int apart(const Span *written, int count, const Span *read, int others) exc
     return 0
 
 
-def walkable(array, int ndim, int64_t features, bint double):
+cpdef bint walkable(array, int ndim, int64_t features, bint double) except -1:
     """Whether the kernels can walk this: a float32 or float64 array of sequences, none of its axes empty,
     the last with `features` values side by side, aligned.
     """

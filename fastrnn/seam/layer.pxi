@@ -96,6 +96,10 @@ cdef class Pack:
 
     def __init__(self, Layer layer not None, tuple weights not None, bint backward, bint numpy_gemm, gemm=None,
                  bint borrowed=False, bint bfloat16=False):
+        self.make(layer, weights, backward, numpy_gemm, gemm, borrowed, bfloat16)
+
+    cdef int make(self, Layer layer, tuple weights, bint backward, bint numpy_gemm, gemm, bint borrowed,
+                  bint bfloat16) except -1:
         cdef Span spans[FRNN_WEIGHTS]
         self.gemm = gemm
         self.isa = frnn_isa()
@@ -115,6 +119,7 @@ cdef class Pack:
         if numpy_gemm:
             self.w_ih = weights[0] if borrowed else np.array(weights[0], order="C")
             self.w_ih_data = cnp.PyArray_DATA(<cnp.ndarray>self.w_ih)
+        return 0
 
     cdef Memory packed(self, frnn_pack_kind kind, const Span *spans):
         cdef size_t size
@@ -130,33 +135,6 @@ cdef class Pack:
             status = frnn_pack(&self.layer, kind, weights, to, threads)
         check(status)
         return memory
-
-
-cdef class Versioned:
-    """Something whose `version` is another after each change."""
-    cdef public int64_t version
-
-
-cdef class Packed:
-    """A layer's packs by direction, and which versions of which Versioned things they were made from."""
-    cdef tuple packs
-    cdef list versions
-
-    def __init__(self, tuple packs not None, versions):
-        self.packs = packs
-        self.versions = list(versions)
-
-    def current(self, bint backward, gemm):
-        """The packs; None where there are other versions by now, or where they do not fit the instruction set in
-        use, `gemm`, or a call of this kind.
-        """
-        cdef Pack pack = self.packs[0]
-        if pack.isa != frnn_isa() or pack.gemm is not gemm or (backward and pack.backward_pack is None):
-            return None
-        for source, version in self.versions:
-            if (<Versioned?>source).version != <int64_t>version:
-                return None
-        return self.packs
 
 
 cdef class Tape:
@@ -257,9 +235,8 @@ cdef Memory place(void **workspaces, const size_t *sizes, int calls, char *stack
     return memory
 
 
-def forward(tuple packs not None, int64_t first, int64_t layers, x, lengths, bint reverse, bint batch_first,
-            h_0, c_0, y, h_n, c_n, bint training, uint64_t seed=0,
-            int64_t checkpoint_every=0):
+cpdef forward(tuple packs, int64_t first, int64_t layers, x, lengths, bint reverse, bint batch_first,
+              h_0, c_0, y, h_n, c_n, bint training, uint64_t seed=0, int64_t checkpoint_every=0):
     """Run one layer over x in one or two directions at once, one pack each; the second is the other way.
 
     x is (B, T, I), (T, B, I) unless `batch_first`, or for one time step (B, I); any strides but the
@@ -394,8 +371,8 @@ cdef int new_gradients(list to, void **data, const frnn_layer *layer, tuple want
     return 0
 
 
-def backward(Tape tape not None, int64_t first, int64_t layers, dy, dh_n, dc_n, bint with_dx, dh_0, dc_0,
-             tuple wanted not None, tuple flow=None):
+cpdef backward(Tape tape, int64_t first, int64_t layers, dy, dh_n, dc_n, bint with_dx, dh_0, dc_0,
+               tuple wanted, tuple flow=None):
     """BPTT of the forward call that made the tape, which is consumed; returns ``(dx, gradients)``.
 
     dy (B, T, D*P), dh_n (layers, B, P), dc_n (layers, B, H) are read, None for zeros; dh_0 and dc_0 are written,
@@ -413,12 +390,14 @@ def backward(Tape tape not None, int64_t first, int64_t layers, dy, dh_n, dc_n, 
     cdef list failure = None, memories, dx = [], gradients = []
     cdef Memory memory
     cdef frnn_provider provider
-    cdef Pack pack = tape.packs[0]
-    cdef int d, calls = <int>len(tape.packs)
     cdef Span written[2 + DIRECTIONS] # dh_0, dc_0, flow
     cdef Span read[4]
     cdef Span dx_span
     cdef int64_t flow_shape[2]
+    if tape is None:
+        raise TypeError("tape: expected a Tape, got None")
+    cdef Pack pack = tape.packs[0]
+    cdef int d, calls = <int>len(tape.packs)
     if pack.backward_pack is None:
         raise ValueError("the tape's pack was made without backward=True")
     if not 0 <= first <= layers - calls:

@@ -12,7 +12,7 @@ import numpy as np
 
 from fastrnn import _core, config
 from fastrnn._core import empty
-from fastrnn.layers.call import FEW_ROWS, FEW_STEPS, Lengths
+from fastrnn.layers.call import Lengths
 from fastrnn.parameter import Array
 
 _CELLS = {"LSTM": "lstm", "GRU": "gru", "RNN_TANH": "rnn_tanh", "RNN_RELU": "rnn_relu"}
@@ -135,7 +135,7 @@ def forward(
     c_n = empty((stack.states, batch, stack.hidden_size), double) if stack.has_c else None
     if not batch:
         return empty((one, two, stack.output_size), double), h_n, c_n, []
-    few = time <= FEW_STEPS and batch <= FEW_ROWS and not stack.proj_size
+    few = _core.few(batch, time) and not stack.proj_size
     numpy_gemm = config.gemm() == "numpy"
     tapes: list[Any] = []
     for k, layer in enumerate(stack.layers):

@@ -1,0 +1,258 @@
+# Included by _core.pyx: a call of a recurrent layer, its layers in turn, and the way back.
+
+cdef class Trainable:
+    """What is seen here of a parameter: `version`, another after each change; `grad`, None or the sum of gradients;
+    and `_lent`, its values, which stay as they are while another holds this array, None where `snapshot` makes one.
+    """
+    cdef public int64_t version
+    cdef public object grad
+    cdef public object _lent
+
+    def _put_grad(self, grad):
+        """Makes `grad` the gradient where there is none; whether it did."""
+        return put_grad(self, grad)
+
+
+cdef bint put_grad(Trainable parameter, grad):
+    cdef bint first
+    with cython.critical_section(parameter):
+        first = parameter.grad is None
+        if first:
+            parameter.grad = grad
+    return first
+
+
+cdef class Packed:
+    """A layer's packs by direction, and the versions of the weights that they were made from."""
+    cdef tuple packs
+    cdef int64_t versions[DIRECTIONS * FRNN_WEIGHTS]
+
+
+cpdef bint few(int64_t batch, int64_t time):
+    """Whether packing the weights for so many rows and steps takes longer than it saves."""
+    return time <= 3 and batch <= 16
+
+
+cdef class Recurrence:
+    """What runs a recurrent layer, a fastrnn.layers.recurrent.Recurrent, which each call names as `owner`.
+
+    layers: a Layer for each of its layers, from below; weights: for each of them by direction its Trainables in the
+    order of WEIGHTS, None for what there is not, of `bfloat16` if so; python: what is done in Python, by the names of
+    fastrnn.layers.call.
+    """
+    cdef list layers
+    cdef list weights
+    cdef list packed  # by layer, Packed or None
+    cdef object python
+    cdef bint bfloat16
+    cdef bint has_c
+    cdef bint draws  # masks, whatever its dropout
+    cdef int type_num
+    cdef int directions
+    cdef int64_t states
+    cdef int64_t input_size
+    cdef int64_t hidden_size
+    cdef int64_t output_size
+
+    def __init__(self, list layers not None, list weights not None, bint has_c, bint bfloat16, python):
+        cdef Layer layer = layers[0]
+        self.layers = layers
+        self.weights = weights
+        self.packed = [None] * len(layers)
+        self.python = python
+        self.bfloat16 = bfloat16
+        self.has_c = has_c
+        self.draws = layer.c.zoneout_h or layer.c.zoneout_c or layer.c.recurrent_dropout
+        self.type_num = cnp.NPY_FLOAT64 if layer.c.dtype == FRNN_F64 else cnp.NPY_FLOAT32
+        self.directions = <int>len(weights[0])
+        self.states = len(layers) * self.directions
+        self.input_size = layer.c.input_size
+        self.hidden_size = layer.c.hidden_size
+        self.output_size = layer.state_size
+
+    def packs(self, Py_ssize_t layer, bint training, bint borrow, gemm):
+        """One layer's packed weights by direction, cached on the weights' versions; where those at hand are of
+        another version, or do not fit the instruction set or `gemm`, what `config.chosen_gemm` says, training may
+        `borrow` the weights as they stand.
+        """
+        return self.packs_of(layer, training, borrow, gemm)
+
+    cdef tuple packs_of(self, Py_ssize_t k, bint training, bint borrow, gemm):
+        cdef Layer layer = self.layers[k]
+        cdef tuple weights = self.weights[k], own
+        cdef Packed packed
+        cdef Pack pack
+        cdef list packs = []
+        cdef bint numpy_gemm
+        with cython.critical_section(self):
+            packed = self.packed[k]
+        if packed is not None:
+            pack = packed.packs[0]
+            if (pack.isa == frnn_isa() and pack.gemm is gemm and not (training and pack.backward_pack is None)
+                    and versions_of(weights, packed.versions, False)):
+                return packed.packs
+        numpy_gemm = not self.bfloat16 and self.python.gemm() == "numpy"
+        borrow = borrow and training and not layer.c.proj_size
+        packed = Packed.__new__(Packed)
+        # Before the values are read: who writes meanwhile makes this an old one.
+        versions_of(weights, packed.versions, True)
+        for own in weights:
+            pack = Pack.__new__(Pack)
+            pack.make(layer, values_of(own), training, numpy_gemm, gemm, borrow, self.bfloat16)
+            packs.append(pack)
+        packed.packs = tuple(packs)
+        if not borrow:
+            with cython.critical_section(self):
+                self.packed[k] = packed
+        return packed.packs
+
+    cdef object new_state(self, int64_t batch, int64_t features):
+        cdef cnp.npy_intp *shape = [self.states, batch, features]
+        return empty_array(3, shape, self.type_num)
+
+    def forward(self, owner, x, state, lengths, bint training, int64_t checkpoint_every, gemm):
+        """``(output, state, pullback)``, see `Recurrent.vjp`; no pullback unless `training`."""
+        cdef Py_ssize_t k, last = len(self.layers) - 1
+        cdef int D = self.directions
+        cdef bint first = owner.batch_first, sequences = owner.return_sequences
+        cdef bint double = self.type_num == cnp.NPY_FLOAT64
+        cdef bint borrow
+        cdef uint64_t seed = 0
+        cdef cnp.npy_intp shape[3]
+        cdef Pullback pullback = None
+        h_0 = c_0 = c_n = y = between = None
+        if state is not None or lengths is not None or not walkable(x, 3, self.input_size, double):
+            x, h_0, c_0, lengths = self.python.checked(owner, x, state, lengths)
+        shape[0] = cnp.PyArray_DIM(<cnp.ndarray>x, 0)
+        shape[1] = cnp.PyArray_DIM(<cnp.ndarray>x, 1)
+        shape[2] = D * self.output_size
+        cdef cnp.npy_intp batch = shape[0 if first else 1], time = shape[1 if first else 0]
+        h_n = self.new_state(batch, self.output_size)
+        if self.has_c:
+            c_n = self.new_state(batch, self.hidden_size)
+        if training:
+            pullback = Pullback.__new__(Pullback)
+            pullback.recurrence = self
+            pullback.owner = owner
+            pullback.tapes = []
+            pullback.masks = []
+            pullback.batch = batch
+            pullback.time = time
+            pullback.first = first
+            pullback.sequences = sequences
+            if self.draws or (last and owner.dropout):
+                seed, between = self.python.drawn(owner)
+        borrow = few(batch, time)
+        for k in range(last + 1):
+            y = empty_array(3, shape, self.type_num) if sequences or k < last else None
+            tape = forward(
+                self.packs_of(k, training, borrow, gemm), k * D, self.states, x, lengths, False, first,
+                h_0, c_0, y, h_n, c_n, training, seed + <uint64_t>(k * D) if seed else 0, checkpoint_every)
+            if training:
+                pullback.tapes.append(tape)
+            if k < last:
+                x = y
+                if between is not None:
+                    mask = between(y.shape)
+                    x *= mask
+                    pullback.masks.append(mask)
+        output = y if sequences else self.python.last_output(owner, h_n)
+        return output, h_n if c_n is None else (h_n, c_n), pullback
+
+
+cdef bint versions_of(tuple weights, int64_t *versions, bint note):
+    """Whether the weights by direction have these versions; they are written if `note`."""
+    cdef Trainable parameter
+    cdef tuple own
+    cdef int i
+    for own in weights:
+        for i in range(FRNN_WEIGHTS):
+            parameter = own[i]
+            if parameter is None:
+                continue
+            if note:
+                versions[i] = parameter.version
+            elif versions[i] != parameter.version:
+                return False
+        versions += FRNN_WEIGHTS
+    return True
+
+
+cdef tuple values_of(tuple weights):
+    cdef Trainable parameter
+    cdef list values = []
+    for parameter in weights:
+        if parameter is None:
+            values.append(None)
+        else:
+            lent = parameter._lent
+            values.append(parameter.snapshot() if lent is None else lent)
+    return tuple(values)
+
+
+cdef class Pullback:
+    """The way back of one call, to be gone once: see `Recurrent.vjp`."""
+    cdef Recurrence recurrence
+    cdef object owner
+    cdef list tapes  # until the call takes them
+    cdef list masks  # between two layers
+    cdef cnp.npy_intp batch
+    cdef cnp.npy_intp time
+    cdef bint first
+    cdef bint sequences
+    cdef public object mask  # whose steps these are of all that there are
+
+    def check_output(self, doutput):
+        """`doutput` as an array of the output's shape and dtype; raises ValueError, TypeError."""
+        cdef Recurrence r = self.recurrence
+        cdef int64_t shape[3]
+        shape[0] = self.batch if self.first or not self.sequences else self.time
+        shape[1] = self.time if self.first else self.batch
+        shape[2] = r.directions * r.output_size
+        if not self.sequences:
+            shape[1] = shape[2]
+        if not cnp.PyArray_Check(doutput):
+            doutput = np.asarray(doutput)
+        shaped(doutput, b"doutput", r.type_num, 3 if self.sequences else 2, shape)
+        return doutput
+
+    def __call__(self, doutput, dstate=None):
+        cdef Recurrence r = self.recurrence
+        cdef Py_ssize_t k, last = len(r.layers) - 1
+        cdef int D = r.directions
+        cdef list tapes, gradients, all_gradients = []
+        dy = dh_n = dc_n = dc_0 = flow = own_flow = None
+        if dstate is not None:
+            dh_n, dc_n = self.owner.split_state(dstate, self.batch, ("dstate", "dh_n", "dc_n"))
+        if doutput is not None:
+            dy = self.check_output(doutput)
+            if not self.sequences:
+                dy, dh_n = None, r.python.final_gradient(self.owner, dy, dh_n)
+            elif not walkable(dy, 3, D * r.output_size, r.type_num == cnp.NPY_FLOAT64):
+                dy = dy.copy()
+        with cython.critical_section(self):
+            tapes = self.tapes
+            self.tapes = None
+        if tapes is None:
+            raise RuntimeError("pullback: called a second time; call vjp again")
+        dh_0 = r.new_state(self.batch, r.output_size)
+        if r.has_c:
+            dc_0 = r.new_state(self.batch, r.hidden_size)
+        on_gradient = self.owner.on_gradient
+        if on_gradient is not None:
+            flow = np.empty((r.states, self.batch, self.time))
+        for k in range(last, -1, -1):
+            if k < last and self.masks:
+                dy *= self.masks[k]
+            if flow is not None:
+                own_flow = tuple(flow[k * D:(k + 1) * D])
+            parts, gradients = backward(tapes.pop(), k * D, r.states, dy, dh_n, dc_n, True, dh_0, dc_0,
+                                        r.weights[k], own_flow)
+            all_gradients += gradients
+            dy = parts[0] if D == 1 else np.add(parts[0], parts[1], out=parts[0])
+        for parameter, gradient in all_gradients:
+            if not put_grad(parameter, gradient):
+                parameter.add_grad(gradient)
+        if flow is not None:
+            on_gradient(flow if self.mask is None else self.mask.scatter_flow(flow))
+        return dy, dh_0 if dc_0 is None else (dh_0, dc_0)
