@@ -72,13 +72,14 @@ static frnn_status layout(const frnn_layer *layer, frnn_pack_kind kind, frnn_pac
     /* A gate that adds up both sides needs one sum of its biases; one that keeps them apart, both. */ \
     static void pack_bias_##suffix(const frnn_cell_info *info, int64_t H, const real *b_ih, \
                                    const real *b_hh, real *b_x, real *b_h) { \
-        for (int gate = 0; gate < info->gates; gate++) { \
+        const size_t bytes = (size_t)H * sizeof(real); \
+        for (int gate = 0; gate < info->gates; gate++, b_x += H, b_h += H) { \
             const int joined = info->hidden_block[gate] < info->gates; \
-            for (int64_t i = gate * H; i < (gate + 1) * H; i++) { \
-                const real x = b_ih ? b_ih[i] : 0, h = b_hh ? b_hh[i] : 0; \
-                b_x[i] = joined ? x + h : x; \
-                b_h[i] = joined ? 0 : h; \
-            } \
+            memset(b_x, 0, bytes), memset(b_h, 0, bytes); \
+            if (b_ih) memcpy(b_x, b_ih + gate * H, bytes); \
+            if (!b_hh) continue; \
+            for (int64_t i = 0; joined && i < H; i++) b_x[i] += b_hh[gate * H + i]; \
+            if (!joined) memcpy(b_h, b_hh + gate * H, bytes); \
         } \
     }
 DEFINE_PACK(float, f32)
