@@ -67,24 +67,6 @@ static frnn_status layout(const frnn_layer *layer, frnn_pack_kind kind, frnn_pac
     return arena.overflow ? FRNN_TOO_LARGE : FRNN_OK;
 }
 
-// The same code for both dtypes.
-#define DEFINE_PACK(real, suffix) \
-    /* A gate that adds up both sides needs one sum of its biases; one that keeps them apart, both. */ \
-    static void pack_bias_##suffix(const frnn_cell_info *info, int64_t H, const real *b_ih, \
-                                   const real *b_hh, real *b_x, real *b_h) { \
-        const size_t bytes = (size_t)H * sizeof(real); \
-        for (int gate = 0; gate < info->gates; gate++, b_x += H, b_h += H) { \
-            const int joined = info->hidden_block[gate] < info->gates; \
-            memset(b_x, 0, bytes), memset(b_h, 0, bytes); \
-            if (b_ih) memcpy(b_x, b_ih + gate * H, bytes); \
-            if (!b_hh) continue; \
-            for (int64_t i = 0; joined && i < H; i++) b_x[i] += b_hh[gate * H + i]; \
-            if (!joined) memcpy(b_h, b_hh + gate * H, bytes); \
-        } \
-    }
-DEFINE_PACK(float, f32)
-DEFINE_PACK(double, f64)
-
 void frnn_pack_rows(const frnn_kernels *kernels, frnn_dtype dtype, int64_t n, int64_t k, const void *w,
                     int64_t ldw, void *panels, int64_t begin, int64_t end) {
     const int64_t item = (int64_t)frnn_itemsize(dtype), lanes = kernels->lanes[dtype];
@@ -110,14 +92,23 @@ typedef struct {
     char *pack;
 } packing;
 
+// A gate that adds up both sides needs one sum of its biases; one that keeps them apart, both.
 static void pack_biases(const packing *p) {
     const frnn_layer *layer = &p->header->layer;
     const frnn_cell_info *info = p->header->kernels->cell[layer->dtype][layer->cell].info;
-    void *const b_x = p->pack + p->header->b_x, *const b_h = p->pack + p->header->b_h;
-    if (layer->dtype == FRNN_F32)
-        pack_bias_f32(info, layer->hidden_size, p->weights[FRNN_B_IH], p->weights[FRNN_B_HH], b_x, b_h);
+    const size_t bytes = (size_t)layer->hidden_size * frnn_itemsize(layer->dtype);
+    char *b_x = p->pack + p->header->b_x, *b_h = p->pack + p->header->b_h;
+    memset(b_h, 0, bytes * (size_t)info->gates);
+    if (p->weights[FRNN_B_IH])
+        memcpy(b_x, p->weights[FRNN_B_IH], bytes * (size_t)info->gates);
     else
-        pack_bias_f64(info, layer->hidden_size, p->weights[FRNN_B_IH], p->weights[FRNN_B_HH], b_x, b_h);
+        memset(b_x, 0, bytes * (size_t)info->gates);
+    const char *from = p->weights[FRNN_B_HH];
+    for (int gate = 0; from && gate < info->gates; gate++, from += bytes, b_x += bytes, b_h += bytes)
+        if (info->hidden_block[gate] < info->gates)
+            p->header->kernels->add_row[layer->dtype](1, layer->hidden_size, from, b_x);
+        else
+            memcpy(b_h, from, bytes);
 }
 
 // The nearest bfloat16, ties to even; a NaN stays one.

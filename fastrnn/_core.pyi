@@ -76,6 +76,9 @@ class Recurrence:
         checkpoint_every: int,
         gemm: str | None,
     ) -> tuple[Any, Any, Pullback | None]: ...
+    def step(
+        self, owner: Any, x: object, state: object, out: object, gemm: str | None
+    ) -> tuple[Any, Any]: ...
 
 class Pullback:
     mask: Any
@@ -106,18 +109,6 @@ def forward(
     seed: int = 0,
     checkpoint_every: int = 0,
 ) -> Tape | None: ...
-def check_step(
-    y: _Floats | None,
-    h_n: _Floats,
-    c_n: _Floats | None,
-    h_0: _Floats | None,
-    c_0: _Floats | None,
-    layers: int,
-    batch: int,
-    h_size: int,
-    c_size: int,
-    double: bool,
-) -> None: ...
 def backward(
     tape: Tape,
     first: int,
@@ -133,9 +124,6 @@ def backward(
 ) -> tuple[tuple[Any, ...], list[tuple[Any, Any]]]: ...
 def empty(shape: tuple[int, ...], double: bool) -> _Floats: ...
 def walkable(array: object, ndim: int, features: int, double: bool) -> bool: ...
-def states_fit(
-    h: object, c: object, layers: int, batch: int, h_size: int, c_size: int, double: bool
-) -> bool: ...
 def matmul(a: _Floats, b: _Floats) -> _Floats: ...
 def tanh(x: _Floats) -> _Floats: ...
 def sigmoid(x: _Floats) -> _Floats: ...

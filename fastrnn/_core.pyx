@@ -9,6 +9,7 @@ cimport cython
 cimport numpy as cnp
 from libc.stdint cimport int64_t, uint64_t, uintptr_t
 from libc.stdlib cimport free, malloc
+from libc.string cimport memmove
 
 import numpy as np
 
@@ -86,7 +87,7 @@ def matmul(a, b):
     cdef void *to = cnp.PyArray_DATA(<cnp.ndarray>c)
     cdef int threads = frnn_num_threads()
     check(frnn_matmul_workspace(dtype, m, n, k, threads, &size))
-    cdef Memory workspace = Memory(size)
+    cdef Memory workspace = allocate(size)
     cdef void *room = workspace.data
     with nogil:
         status = frnn_matmul(dtype, m, n, k, a_.data, m if transpose_a else k, transpose_a,

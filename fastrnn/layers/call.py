@@ -17,21 +17,24 @@ from fastrnn.parameter import Array
 if TYPE_CHECKING:
     from fastrnn.layers.recurrent import Recurrent
 
-__all__ = ["checked", "drawn", "final_gradient", "gemm", "last_output"]
+__all__ = ["checked", "checked_step", "drawn", "final_gradient", "gemm", "last_output"]
 
 Lengths = NDArray[np.int64]
 OnGradient = Callable[[NDArray[np.float64]], object]
 
 
-def checked(
-    layer: Recurrent, x: Any, state: Any, lengths: ArrayLike | None
-) -> tuple[Array, Array | None, Array | None, Lengths | None]:
-    """``(x, h_0, c_0, lengths)`` as the kernels take them; raises TypeError, ValueError."""
+def checked(layer: Recurrent, x: Any, lengths: ArrayLike | None) -> tuple[Array, Lengths | None]:
+    """``(x, lengths)`` as the kernels take them; raises TypeError, ValueError."""
     if not _core.walkable(x, 3, layer.input_size, layer.double):
         x = check_input(x, (None, None, layer.input_size), layer.dtype, layer.input_axes).copy()
     batch, time = x.shape[:2] if layer.batch_first else x.shape[1::-1]
-    h_0, c_0 = layer.split_state(state, batch)
-    return x, h_0, c_0, None if lengths is None else _check_lengths(lengths, batch, time)
+    return x, None if lengths is None else _check_lengths(lengths, batch, time)
+
+
+def checked_step(layer: Recurrent, x: Any) -> Array:
+    """The x of a single time step as the kernels take it; raises TypeError, ValueError."""
+    axes = f"(batch, {layer.input_size})"
+    return check_input(x, (None, layer.input_size), layer.dtype, axes).copy()
 
 
 def _check_lengths(lengths: ArrayLike, batch: int, time: int) -> Lengths:

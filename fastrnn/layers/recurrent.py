@@ -16,7 +16,6 @@ from fastrnn.checks import (
     check_dtype,
     check_entries,
     check_flag,
-    check_input,
     check_positive,
     check_probability,
     check_seed,
@@ -34,7 +33,6 @@ RecurrentPullback = Callable[..., tuple[Array, Any]]
 
 _MAX_LAYERS = 1000
 _LARGEST_CLIP = float(np.finfo(np.float32).max)
-_PAIR = (tuple, list)  # which takes less time, made once
 _MULTIPLIED = ("weight_ih", "weight_hh", "weight_hr")
 
 
@@ -151,7 +149,6 @@ class Recurrent(Layer):
         self.double = self.dtype == np.float64
         axes = "(batch, time, {})" if batch_first else "(time, batch, {})"
         self.input_axes = axes.format(self.input_size)
-        self.step_axes = f"(batch, {self.input_size})"
         self.output_size = self.proj_size or self.hidden_size
         self._make_parameters()
         self._recurrence = self._make_recurrence()
@@ -334,42 +331,7 @@ class Recurrent(Layer):
         """
         if self.bidirectional:
             raise ValueError("step: a bidirectional layer needs the whole sequence")
-        if not _core.walkable(x, 2, self.input_size, self.double):
-            x = check_input(x, (None, self.input_size), self.dtype, self.step_axes).copy()
-        batch = len(x)
-        h_0, c_0 = self.split_state(state, batch)
-        if out is not None and not (isinstance(out, _PAIR) and len(out) == 2):
-            raise TypeError(f"out: expected (y, state), got {type(out).__name__}")
-        y, new = out or (None, None)
-        if new is None:
-            h_shape, c_shape = self.state_shapes(batch)
-            h_n = _core.empty(h_shape, self.double)
-            c_n = _core.empty(c_shape, self.double) if self.has_c else None
-            new = (h_n, c_n) if self.has_c else h_n
-        else:
-            h_n, c_n = self._split_out(new)
-            if self.num_layers > 1:  # before the first of them writes
-                _core.check_step(y, h_n, c_n, h_0, c_0, self.num_layers, batch, self.output_size,
-                                 self.hidden_size, self.double)  # fmt: skip
-        if y is None:
-            y = _core.empty((batch, self.output_size), self.double)
-        last = self.num_layers - 1
-        for k in range(self.num_layers):
-            packs = self.packs(k, False)
-            _core.forward(packs, k, self.num_layers, x, None, False, True, h_0, c_0,
-                          y if k == last else None, h_n, c_n, False)  # fmt: skip
-            if k < last:
-                x = h_n[k]
-        return y, new
-
-    def _split_out(self, state: Any) -> tuple[Array, Array | None]:
-        """A state to be written as (h, c)."""
-        if not self.has_c:
-            return state, None
-        if not isinstance(state, _PAIR) or len(state) != 2 or state[0] is None or state[1] is None:
-            got = type(state).__name__
-            raise TypeError(f"out: expected (y, (h_n, c_n)), two arrays in the state, got {got}")
-        return state[0], state[1]
+        return self._recurrence.step(self, x, state, out, config.chosen_gemm())
 
     def initial_state(self, batch: int = 1) -> Any:
         """Zeros: h, for LSTM (h, c), each (num_layers * D, batch, hidden_size), h with a projection
@@ -393,15 +355,13 @@ class Recurrent(Layer):
             return None, None
         h, c = state, None
         if self.has_c:
-            if not isinstance(state, _PAIR) or len(state) != 2:
+            if not isinstance(state, tuple | list) or len(state) != 2:
                 got = type(state).__name__
                 raise TypeError(f"{names[0]}: expected ({names[1]}, {names[2]}), got {got}")
             h, c = state
-        layers, hidden = self.num_layers * self.directions, self.hidden_size
-        if not _core.states_fit(h, c, layers, batch, self.output_size, hidden, self.double):
-            h_shape, c_shape = self.state_shapes(batch)
-            h = None if h is None else self._check_state(h, h_shape, names[1])
-            c = None if c is None else self._check_state(c, c_shape, names[2])
+        h_shape, c_shape = self.state_shapes(batch)
+        h = None if h is None else self._check_state(h, h_shape, names[1])
+        c = None if c is None else self._check_state(c, c_shape, names[2])
         return h, c
 
     def _check_state(self, state: Any, shape: tuple[int, ...], name: str) -> Array:

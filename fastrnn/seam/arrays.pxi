@@ -130,6 +130,7 @@ cpdef bint walkable(array, int ndim, int64_t features, bint double) except -1:
 
 
 cdef bint fits(object array, int type_num, int64_t layers, int64_t batch, int64_t features):
+    """Whether it is None or a C-contiguous array (layers, batch, features), aligned."""
     if array is None:
         return True
     if not cnp.PyArray_Check(array):
@@ -139,12 +140,6 @@ cdef bint fits(object array, int type_num, int64_t layers, int64_t batch, int64_
         return False
     return (cnp.PyArray_DIM(a, 0) == layers and cnp.PyArray_DIM(a, 1) == batch
             and cnp.PyArray_DIM(a, 2) == features)
-
-
-def states_fit(h, c, int64_t layers, int64_t batch, int64_t h_size, int64_t c_size, bint double):
-    """Whether each is None or an aligned C-contiguous array (layers, batch, its size) of that dtype."""
-    cdef int type_num = cnp.NPY_FLOAT64 if double else cnp.NPY_FLOAT32
-    return fits(h, type_num, layers, batch, h_size) and fits(c, type_num, layers, batch, c_size)
 
 
 cdef frnn_view view_of(const Span *array, int64_t item, int64_t offset, bint batch_first):

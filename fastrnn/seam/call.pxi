@@ -56,6 +56,9 @@ cdef class Recurrence:
 
     def __init__(self, list layers not None, list weights not None, bint has_c, bint bfloat16, python):
         cdef Layer layer = layers[0]
+        for weight in [weight for both in weights for own in both for weight in own]:
+            if weight is not None and not isinstance(weight, Trainable):
+                raise TypeError(f"weights: expected parameters, got {type(weight).__name__}")
         self.layers = layers
         self.weights = weights
         self.packed = [None] * len(layers)
@@ -110,6 +113,21 @@ cdef class Recurrence:
         cdef cnp.npy_intp *shape = [self.states, batch, features]
         return empty_array(3, shape, self.type_num)
 
+    cdef tuple parts_of(self, owner, state, int64_t batch, names):
+        """A state as (h, c), None where there is none; the owner refuses or converts what does not fit."""
+        h = state
+        c = None
+        if state is None:
+            return None, None
+        if self.has_c:
+            if not is_pair(state):
+                return owner.split_state(state, batch, names)
+            h, c = state
+        if not (fits(h, self.type_num, self.states, batch, self.output_size)
+                and fits(c, self.type_num, self.states, batch, self.hidden_size)):
+            return owner.split_state(state, batch, names)
+        return h, c
+
     def forward(self, owner, x, state, lengths, bint training, int64_t checkpoint_every, gemm):
         """``(output, state, pullback)``, see `Recurrent.vjp`; no pullback unless `training`."""
         cdef Py_ssize_t k, last = len(self.layers) - 1
@@ -120,13 +138,14 @@ cdef class Recurrence:
         cdef uint64_t seed = 0
         cdef cnp.npy_intp shape[3]
         cdef Pullback pullback = None
-        h_0 = c_0 = c_n = y = between = None
-        if state is not None or lengths is not None or not walkable(x, 3, self.input_size, double):
-            x, h_0, c_0, lengths = self.python.checked(owner, x, state, lengths)
+        c_n = y = between = None
+        if lengths is not None or not walkable(x, 3, self.input_size, double):
+            x, lengths = self.python.checked(owner, x, lengths)
         shape[0] = cnp.PyArray_DIM(<cnp.ndarray>x, 0)
         shape[1] = cnp.PyArray_DIM(<cnp.ndarray>x, 1)
         shape[2] = D * self.output_size
         cdef cnp.npy_intp batch = shape[0 if first else 1], time = shape[1 if first else 0]
+        h_0, c_0 = self.parts_of(owner, state, batch, STATE_NAMES)
         h_n = self.new_state(batch, self.output_size)
         if self.has_c:
             c_n = self.new_state(batch, self.hidden_size)
@@ -159,6 +178,53 @@ cdef class Recurrence:
         output = y if sequences else self.python.last_output(owner, h_n)
         return output, h_n if c_n is None else (h_n, c_n), pullback
 
+    def step(self, owner, x, state, out, gemm):
+        """``(y, state)``, see `Recurrent.step`."""
+        cdef Py_ssize_t k, last = len(self.layers) - 1
+        cdef cnp.npy_intp shape[2]
+        y = new = c_n = None
+        if not walkable(x, 2, self.input_size, self.type_num == cnp.NPY_FLOAT64):
+            x = self.python.checked_step(owner, x)
+        shape[0] = cnp.PyArray_DIM(<cnp.ndarray>x, 0)
+        shape[1] = self.output_size
+        h_0, c_0 = self.parts_of(owner, state, shape[0], STATE_NAMES)
+        if out is not None:
+            if not is_pair(out):
+                raise TypeError(f"out: expected (y, state), got {type(out).__name__}")
+            y, new = out
+        if new is None:
+            h_n = new = self.new_state(shape[0], self.output_size)
+            if self.has_c:
+                c_n = self.new_state(shape[0], self.hidden_size)
+                new = h_n, c_n
+        else:
+            h_n = new
+            if self.has_c:
+                if is_pair(new):
+                    h_n, c_n = new
+                if h_n is None or c_n is None:
+                    raise TypeError("out: expected (y, (h_n, c_n)), two arrays in the state, "
+                                    f"got {type(new).__name__}")
+            if last:  # before the first of them writes
+                check_step(y, h_n, c_n, h_0, c_0, self.states, shape[0], self.output_size, self.hidden_size,
+                           self.type_num)
+        if y is None:
+            y = empty_array(2, shape, self.type_num)
+        for k in range(last + 1):
+            forward(self.packs_of(k, False, False, gemm), k, self.states, x, None, False, True, h_0, c_0,
+                    y if k == last else None, h_n, c_n, False)
+            if k < last:
+                x = h_n[k]
+        return y, new
+
+
+STATE_NAMES = ("state", "h_0", "c_0")
+GRADIENT_NAMES = ("dstate", "dh_n", "dc_n")
+
+
+cdef bint is_pair(state):
+    return isinstance(state, (tuple, list)) and len(state) == 2
+
 
 cdef bint versions_of(tuple weights, int64_t *versions, bint note):
     """Whether the weights by direction have these versions; they are written if `note`."""
@@ -167,9 +233,9 @@ cdef bint versions_of(tuple weights, int64_t *versions, bint note):
     cdef int i
     for own in weights:
         for i in range(FRNN_WEIGHTS):
-            parameter = own[i]
-            if parameter is None:
+            if own[i] is None:
                 continue
+            parameter = <Trainable>own[i]
             if note:
                 versions[i] = parameter.version
             elif versions[i] != parameter.version:
@@ -179,14 +245,14 @@ cdef bint versions_of(tuple weights, int64_t *versions, bint note):
 
 
 cdef tuple values_of(tuple weights):
-    cdef Trainable parameter
     cdef list values = []
     for parameter in weights:
-        if parameter is None:
-            values.append(None)
-        else:
-            lent = parameter._lent
-            values.append(parameter.snapshot() if lent is None else lent)
+        lent = parameter
+        if parameter is not None:
+            lent = (<Trainable>parameter)._lent
+            if lent is None:
+                lent = parameter.snapshot()
+        values.append(lent)
     return tuple(values)
 
 
@@ -221,9 +287,8 @@ cdef class Pullback:
         cdef Py_ssize_t k, last = len(r.layers) - 1
         cdef int D = r.directions
         cdef list tapes, gradients, all_gradients = []
-        dy = dh_n = dc_n = dc_0 = flow = own_flow = None
-        if dstate is not None:
-            dh_n, dc_n = self.owner.split_state(dstate, self.batch, ("dstate", "dh_n", "dc_n"))
+        dy = dc_0 = flow = own_flow = None
+        dh_n, dc_n = r.parts_of(self.owner, dstate, self.batch, GRADIENT_NAMES)
         if doutput is not None:
             dy = self.check_output(doutput)
             if not self.sequences:
@@ -251,7 +316,7 @@ cdef class Pullback:
             all_gradients += gradients
             dy = parts[0] if D == 1 else np.add(parts[0], parts[1], out=parts[0])
         for parameter, gradient in all_gradients:
-            if not put_grad(parameter, gradient):
+            if not put_grad(<Trainable>parameter, gradient):
                 parameter.add_grad(gradient)
         if flow is not None:
             on_gradient(flow if self.mask is None else self.mask.scatter_flow(flow))

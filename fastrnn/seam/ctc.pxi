@@ -41,7 +41,7 @@ def ctc(logits, labels not None, input_lengths not None, label_lengths not None,
     args.losses = <double *>cnp.PyArray_DATA(<cnp.ndarray>losses)
     args.threads = frnn_num_threads()
     check(frnn_ctc_workspace(&args, &size))
-    cdef Memory workspace = Memory(size)
+    cdef Memory workspace = allocate(size)
     cdef void *room = workspace.data
     cdef frnn_status status
     with nogil:

@@ -129,7 +129,7 @@ cdef class Pack:
         for i in range(FRNN_WEIGHTS):
             weights[i] = spans[i].data
         check(frnn_pack_size(&self.layer, kind, &size))
-        cdef Memory memory = Memory(size)
+        cdef Memory memory = allocate(size)
         cdef void *to = memory.data
         with nogil:
             status = frnn_pack(&self.layer, kind, weights, to, threads)
@@ -227,7 +227,7 @@ cdef Memory place(void **workspaces, const size_t *sizes, int calls, char *stack
     for d in range(calls):
         total += sizes[d]
     if total + 64 > STACK_BYTES:
-        memory = Memory(total)
+        memory = allocate(total)
         room = <char *>memory.data
     for d in range(calls):
         workspaces[d] = room
@@ -317,7 +317,7 @@ cpdef forward(tuple packs, int64_t first, int64_t layers, x, lengths, bint rever
         args[d].checkpoint_every = checkpoint_every
         if training:
             check(frnn_tape_size(&pack.layer, &batch, checkpoint_every, &size))
-            memory = Memory(size)
+            memory = allocate(size)
             tape.memories.append(memory)
             args[d].tape = memory.data
         check(frnn_forward_workspace(&args[d], &sizes[d]))
@@ -330,13 +330,13 @@ cpdef forward(tuple packs, int64_t first, int64_t layers, x, lengths, bint rever
     return tape
 
 
-def check_step(y, h_n, c_n, h_0, c_0, int64_t layers, int64_t batch, int64_t h_size, int64_t c_size, bint double):
+cdef int check_step(y, h_n, c_n, h_0, c_0, int64_t layers, int64_t batch, int64_t h_size, int64_t c_size,
+                    int type_num) except -1:
     """Refuses what a step through several layers cannot write, while none of them has written anything.
 
     y (B, P) may be None; h_n, c_n and h_0, c_0 are as `forward` has them, of all layers. A state may be updated in
     place. `forward` sees a layer at a time: it cannot tell that one writes what a later one is to read.
     """
-    cdef int type_num = cnp.NPY_FLOAT64 if double else cnp.NPY_FLOAT32
     cdef int64_t *output = [batch, h_size]
     cdef int64_t *h_shape = [layers, batch, h_size]
     cdef int64_t *c_shape = [layers, batch, c_size]
@@ -349,7 +349,7 @@ def check_step(y, h_n, c_n, h_0, c_0, int64_t layers, int64_t batch, int64_t h_s
     span(&read[1], c_0, b"c_0", type_num, 3, c_shape, READ | CONTIGUOUS)
     in_place(&read[0], &written[1])
     in_place(&read[1], &written[2])
-    apart(written, 3, read, 2)
+    return apart(written, 3, read, 2)
 
 
 cdef int new_gradients(list to, void **data, const frnn_layer *layer, tuple wanted, int type_num) except -1:

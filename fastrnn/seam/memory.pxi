@@ -17,75 +17,80 @@ cdef extern from *:
     void want_huge_pages(void *start, size_t size) nogil
 
 
-cdef class Block:
-    """What malloc gave."""
-    cdef void *start
-    cdef size_t size
-
-    def __cinit__(self, size_t size):
-        self.size = size
-        self.start = malloc(size + 64)
-        if self.start == NULL:
-            raise MemoryError(f"cannot allocate {size:,} bytes")
-        want_huge_pages(self.start, size + 64)
-
-    def __dealloc__(self):
-        free(self.start)
+cdef struct Block:
+    void *start # what malloc gave
+    size_t size
 
 
-# The last large blocks that were given back. A training step's tape, outputs and gradients come and go; the
-# C library returns such blocks to the system, and fetching their pages again takes as long as the step.
-cdef list spare = []
-cdef size_t spare_bytes = 0
+# The last large blocks that were given back, the newest last. A training step's tape, outputs and gradients come and
+# go; the C library returns such blocks to the system, and fetching their pages again takes as long as the step.
 cdef enum:
+    SPARES = 256
     SPARE_FROM = 64 * 1024
     SPARE_TO = 256 * 1024 * 1024
     SPARE_ALL = 256 * 1024 * 1024
+cdef Block spare[SPARES]
+cdef int spares = 0
+cdef size_t spare_bytes = 0
+cdef object spare_lock = object()
 
 
+@cython.final
 @cython.no_gc
 cdef class Memory:
-    """Some 64-byte aligned bytes."""
+    """Some 64-byte aligned bytes, of `allocate`."""
     cdef Block block
     cdef void *data
     cdef size_t size
 
-    def __cinit__(self, size_t size):
-        self.size = size
-        if SPARE_FROM <= size <= SPARE_TO:
-            self.block = take_spare(size)
-        if self.block is None:
-            self.block = Block(size)
-        self.data = <void *>((<uintptr_t>self.block.start + 63) // 64 * 64)
-
     def __dealloc__(self):
-        if self.block is not None and SPARE_FROM <= self.block.size <= SPARE_TO:
+        if SPARE_FROM <= self.block.size <= SPARE_TO:
             give_spare(self.block)
+        else:
+            free(self.block.start)
 
 
-cdef Block take_spare(size_t size):
-    """A spare block of that size or little more, or None."""
-    global spare_bytes
-    cdef Block block
-    cdef Py_ssize_t i
-    with cython.critical_section(spare):
-        for i in range(len(spare) - 1, -1, -1):
-            block = spare[i]
-            if size <= block.size <= size + size // 4:
-                del spare[i]
-                spare_bytes -= block.size
-                return block
-    return None
+cdef Memory allocate(size_t size):
+    cdef Memory memory = Memory.__new__(Memory)
+    memory.size = size
+    if not (SPARE_FROM <= size <= SPARE_TO and take_spare(size, &memory.block)):
+        memory.block.start = malloc(size + 64)
+        if memory.block.start == NULL:
+            raise MemoryError(f"cannot allocate {size:,} bytes")
+        memory.block.size = size
+        want_huge_pages(memory.block.start, size + 64)
+    memory.data = <void *>((<uintptr_t>memory.block.start + 63) // 64 * 64)
+    return memory
+
+
+cdef Block remove_spare(int i) noexcept:
+    global spares, spare_bytes
+    cdef Block block = spare[i]
+    spares -= 1
+    spare_bytes -= block.size
+    memmove(&spare[i], &spare[i + 1], (spares - i) * sizeof(Block))
+    return block
+
+
+cdef bint take_spare(size_t size, Block *block) except -1:
+    """Takes one of that size or little more, if there is any."""
+    cdef int i
+    with cython.critical_section(spare_lock):
+        for i in range(spares - 1, -1, -1):
+            if size <= spare[i].size <= size + size // 4:
+                block[0] = remove_spare(i)
+                return True
+    return False
 
 
 cdef int give_spare(Block block) except -1:
-    global spare_bytes
-    with cython.critical_section(spare):
-        spare.append(block)
+    global spares, spare_bytes
+    with cython.critical_section(spare_lock):
+        while spares and (spares == SPARES or spare_bytes + block.size > SPARE_ALL):
+            free(remove_spare(0).start)
+        spare[spares] = block
+        spares += 1
         spare_bytes += block.size
-        while spare_bytes > SPARE_ALL:
-            block = spare.pop(0)
-            spare_bytes -= block.size
     return 0
 
 
@@ -97,7 +102,7 @@ cdef object empty_array(int ndim, cnp.npy_intp *shape, int type_num):
         size *= <size_t>shape[i]
     if not SPARE_FROM <= size <= SPARE_TO:
         return cnp.PyArray_EMPTY(ndim, shape, type_num, 0)
-    cdef Memory memory = Memory(size)
+    cdef Memory memory = allocate(size)
     array = cnp.PyArray_SimpleNewFromData(ndim, shape, type_num, memory.data)
     cnp.set_array_base(array, memory)
     return array

@@ -51,7 +51,7 @@ def cross_entropy(logits, targets not None, weights, gradient):
     span(&targets_, targets, b"targets", cnp.NPY_INT64, 1, shape, CONTIGUOUS)
     span(&weights_, weights, b"weights", cnp.NPY_FLOAT64, 1, shape, CONTIGUOUS)
     cdef frnn_dtype dtype = dtype_of(type_of(logits))
-    cdef Memory losses = Memory(shape[0] * sizeof(double))
+    cdef Memory losses = allocate(shape[0] * sizeof(double))
     cdef double *losses_ = <double *>losses.data
     cdef int threads = frnn_num_threads()
     cdef frnn_status status
@@ -127,7 +127,7 @@ def update(int rule, double learning_rate, double momentum, double decay, double
     cdef int64_t n
     cdef int type_num
     cdef Span[PARAMETER_ARRAYS] spans
-    cdef Memory memory = Memory(count * sizeof(frnn_parameter))
+    cdef Memory memory = allocate(count * sizeof(frnn_parameter))
     cdef frnn_parameter *array = <frnn_parameter *>memory.data
     if count == 0:
         return
@@ -159,7 +159,7 @@ def squares(list gradients not None):
     cdef int type_num
     cdef size_t size
     cdef Span gradient
-    cdef Memory memory = Memory(count * (sizeof(frnn_parameter) + sizeof(double)))
+    cdef Memory memory = allocate(count * (sizeof(frnn_parameter) + sizeof(double)))
     cdef frnn_parameter *array = <frnn_parameter *>memory.data
     cdef double *sums = <double *>(array + count)
     if count == 0:
@@ -170,7 +170,7 @@ def squares(list gradients not None):
         span(&gradient, gradients[i], b"gradient", type_num, 1, &n, CONTIGUOUS)
         array[i] = frnn_parameter(n, NULL, gradient.data, 1.0, 0.0, NULL, NULL)
     check(frnn_squares_workspace(count, array, &size))
-    cdef Memory workspace = Memory(size)
+    cdef Memory workspace = allocate(size)
     cdef void *room = workspace.data
     cdef frnn_dtype dtype = dtype_of(type_num)
     cdef int threads = frnn_num_threads()
