@@ -30,7 +30,7 @@ cdef class Packed:
 
 cpdef bint few(int64_t batch, int64_t time):
     """Whether packing the weights for so many rows and steps takes longer than it saves."""
-    return time <= 3 and batch <= 16
+    return time <= 3 and batch * time <= 128
 
 
 cdef class Recurrence:
