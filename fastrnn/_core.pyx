@@ -55,7 +55,7 @@ include "seam/ctc.pxi"
 
 # --- Single functions ---------------------------------------------------------------------------
 
-def matmul(a, b):
+def matmul(cnp.ndarray a not None, cnp.ndarray b not None):
     """a (m, k) times b (k, n) with our own kernels: the same bits on any number of threads.
 
     Both float32 or both float64; each C-contiguous or the transpose of a C-contiguous array, others
@@ -64,19 +64,21 @@ def matmul(a, b):
     cdef int64_t m, n, k
     cdef size_t size
     cdef frnn_status status
-    if a.ndim != 2:
-        raise ValueError(f"a: expected (m, k), got {a.shape}")
-    if b.ndim != 2 or a.shape[1] != b.shape[0]:
-        raise ValueError(f"b: expected ({a.shape[1]}, n) to go with a {a.shape}, got {b.shape}")
-    m, k, n = a.shape[0], a.shape[1], b.shape[1]
+    if cnp.PyArray_NDIM(a) != 2:
+        raise ValueError(f"a: expected (m, k), got {(<object>a).shape}")
+    m, k = cnp.PyArray_DIM(a, 0), cnp.PyArray_DIM(a, 1)
+    if cnp.PyArray_NDIM(b) != 2 or cnp.PyArray_DIM(b, 0) != k:
+        raise ValueError(f"b: expected ({k}, n) to go with a {(<object>a).shape}, got {(<object>b).shape}")
+    n = cnp.PyArray_DIM(b, 1)
     if m == 0 or n == 0 or k == 0:
-        return np.zeros((m, n), a.dtype)
-    cdef bint transpose_b = not b.flags.c_contiguous and b.T.flags.c_contiguous
-    cdef bint transpose_a = not transpose_b and not a.flags.c_contiguous and a.T.flags.c_contiguous
+        return np.zeros((m, n), (<object>a).dtype)
+    cdef bint transpose_b = not cnp.PyArray_IS_C_CONTIGUOUS(b) and cnp.PyArray_IS_F_CONTIGUOUS(b)
+    cdef bint transpose_a = (not transpose_b and not cnp.PyArray_IS_C_CONTIGUOUS(a)
+                             and cnp.PyArray_IS_F_CONTIGUOUS(a))
     cdef int type_num = type_of(a)
     cdef frnn_dtype dtype = dtype_of(type_num)
-    a = np.ascontiguousarray(a.T if transpose_a else a)
-    b = np.ascontiguousarray(b.T if transpose_b else b)
+    a = np.ascontiguousarray((<object>a).T if transpose_a else a)
+    b = np.ascontiguousarray((<object>b).T if transpose_b else b)
     cdef int64_t *a_shape = [k if transpose_a else m, m if transpose_a else k]
     cdef int64_t *b_shape = [n if transpose_b else k, k if transpose_b else n]
     cdef cnp.npy_intp *c_shape = [m, n]

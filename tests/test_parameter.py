@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import fastrnn as fr
+from fastrnn import _core
 from fastrnn.parameter import Parameter, writing_all
 
 
@@ -82,3 +83,15 @@ def test_a_pullback_has_the_weights_of_its_call(
     for a, b, c in zip(fresh, written, packed, strict=True):
         np.testing.assert_array_equal(a, b)
         np.testing.assert_array_equal(a, c)
+
+
+def test_what_runs_a_layer_refuses_what_it_cannot_run() -> None:
+    layer = fr.LSTM(3, 5)
+    with pytest.raises(IndexError, match="layer: expected 0 to 0, got 1"):
+        layer.packs(1, False)
+    core = _core.Layer("rnn_tanh", 3, 5, False)
+    for weights in ([], [()], [((),)], [((None,) * 9,) * 3], [((1.0,) * 9,)]):
+        with pytest.raises((TypeError, ValueError), match="weights: expected"):
+            _core.Recurrence([core], weights, False, False, None)
+    with pytest.raises(TypeError, match="Pullback: expected to be made by a call"):
+        _core.Pullback()

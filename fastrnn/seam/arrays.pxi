@@ -1,8 +1,10 @@
 # Included by _core.pyx: NumPy arrays, checked and as C sees them.
 
-cdef int type_of(array) except -1:
+cdef int type_of(array):
     """NumPy's number of the array's dtype, which must be float32 where it is not float64."""
-    return cnp.NPY_FLOAT64 if array.dtype == np.float64 else cnp.NPY_FLOAT32
+    if cnp.PyArray_Check(array) and cnp.PyArray_TYPE(<cnp.ndarray>array) == cnp.NPY_FLOAT64:
+        return cnp.NPY_FLOAT64
+    return cnp.NPY_FLOAT32
 
 
 cdef frnn_dtype dtype_of(int type_num):

@@ -55,12 +55,20 @@ cdef class Recurrence:
     cdef int64_t output_size
 
     def __init__(self, list layers not None, list weights not None, bint has_c, bint bfloat16, python):
+        if not layers or len(weights) != len(layers):
+            raise ValueError(f"weights: expected {len(layers)} from 1, got {len(weights)}")
+        for both in weights:
+            if not 1 <= len(both) <= DIRECTIONS or len(both) != len(weights[0]):
+                raise ValueError(f"weights: expected one or two directions of each layer, got {len(both)}")
+            for own in both:
+                if not isinstance(own, tuple) or len(own) != FRNN_WEIGHTS:
+                    raise ValueError(f"weights: expected tuples of {FRNN_WEIGHTS}, got {own!r}")
+                for weight in own:
+                    if weight is not None and not isinstance(weight, Trainable):
+                        raise TypeError(f"weights: expected parameters, got {type(weight).__name__}")
         cdef Layer layer = layers[0]
-        for weight in [weight for both in weights for own in both for weight in own]:
-            if weight is not None and not isinstance(weight, Trainable):
-                raise TypeError(f"weights: expected parameters, got {type(weight).__name__}")
-        self.layers = layers
-        self.weights = weights
+        self.layers = list(layers)
+        self.weights = list(weights)
         self.packed = [None] * len(layers)
         self.python = python
         self.bfloat16 = bfloat16
@@ -78,6 +86,8 @@ cdef class Recurrence:
         another version, or do not fit the instruction set or `gemm`, what `config.chosen_gemm` says, training may
         `borrow` the weights as they stand.
         """
+        if not 0 <= layer < len(self.layers):
+            raise IndexError(f"layer: expected 0 to {len(self.layers) - 1}, got {layer}")
         return self.packs_of(layer, training, borrow, gemm)
 
     cdef tuple packs_of(self, Py_ssize_t k, bint training, bint borrow, gemm):
@@ -267,6 +277,9 @@ cdef class Pullback:
     cdef bint first
     cdef bint sequences
     cdef public object mask  # whose steps these are of all that there are
+
+    def __init__(self):
+        raise TypeError("Pullback: expected to be made by a call")
 
     def check_output(self, doutput):
         """`doutput` as an array of the output's shape and dtype; raises ValueError, TypeError."""
