@@ -63,9 +63,7 @@ class Recurrence:
         bfloat16: bool,
         python: object,
     ) -> None: ...
-    def packs(
-        self, layer: int, training: bool, borrow: bool, gemm: str | None
-    ) -> tuple[Pack, ...]: ...
+    def packs(self, layer: int, training: bool, gemm: str | None) -> tuple[Pack, ...]: ...
     def forward(
         self,
         owner: Any,

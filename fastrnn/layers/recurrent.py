@@ -209,7 +209,7 @@ class Recurrent(Layer):
 
     def packs(self, layer: int, training: bool) -> tuple[_core.Pack, ...]:
         """One layer's packed weights by direction, cached on the parameters' versions."""
-        return self._recurrence.packs(layer, training, False, config.chosen_gemm())
+        return self._recurrence.packs(layer, training, config.chosen_gemm())
 
     def _cell(self) -> str:
         raise NotImplementedError
@@ -348,11 +348,9 @@ class Recurrent(Layer):
         return (layers, batch, self.output_size), (layers, batch, self.hidden_size)
 
     def split_state(
-        self, state: Any, batch: int, names: tuple[str, str, str] = ("state", "h_0", "c_0")
+        self, state: Any, batch: int, names: tuple[str, str, str]
     ) -> tuple[Array | None, Array | None]:
-        """A state as (h, c), checked; None where there is none. names: of it and of its parts."""
-        if state is None:
-            return None, None
+        """A state as (h, c), either may be None, checked. names: of it and of its parts."""
         h, c = state, None
         if self.has_c:
             if not isinstance(state, tuple | list) or len(state) != 2:

@@ -56,7 +56,7 @@ cdef class Recurrence:
 
     def __init__(self, list layers not None, list weights not None, bint has_c, bint bfloat16, python):
         if not layers or len(weights) != len(layers):
-            raise ValueError(f"weights: expected {len(layers)} from 1, got {len(weights)}")
+            raise ValueError(f"weights: expected one for each layer, got {len(weights)} for {len(layers)}")
         for both in weights:
             if not 1 <= len(both) <= DIRECTIONS or len(both) != len(weights[0]):
                 raise ValueError(f"weights: expected one or two directions of each layer, got {len(both)}")
@@ -81,16 +81,16 @@ cdef class Recurrence:
         self.hidden_size = layer.c.hidden_size
         self.output_size = layer.state_size
 
-    def packs(self, Py_ssize_t layer, bint training, bint borrow, gemm):
-        """One layer's packed weights by direction, cached on the weights' versions; where those at hand are of
-        another version, or do not fit the instruction set or `gemm`, what `config.chosen_gemm` says, training may
-        `borrow` the weights as they stand.
-        """
+    def packs(self, Py_ssize_t layer, bint training, gemm):
+        """One layer's packed weights by direction; gemm: what `config.chosen_gemm` says."""
         if not 0 <= layer < len(self.layers):
             raise IndexError(f"layer: expected 0 to {len(self.layers) - 1}, got {layer}")
-        return self.packs_of(layer, training, borrow, gemm)
+        return self.packs_of(layer, training, False, gemm)
 
     cdef tuple packs_of(self, Py_ssize_t k, bint training, bint borrow, gemm):
+        """Cached on the weights' versions. Where those at hand are of another version, or do not fit the instruction
+        set or `gemm`, training may `borrow` the weights as they stand.
+        """
         cdef Layer layer = self.layers[k]
         cdef tuple weights = self.weights[k], own
         cdef Packed packed
@@ -167,8 +167,8 @@ cdef class Recurrence:
             pullback.masks = []
             pullback.batch = batch
             pullback.time = time
-            pullback.first = first
             pullback.sequences = sequences
+            pullback.shape[:] = [shape[0] if sequences else batch, shape[1] if sequences else shape[2], shape[2]]
             if self.draws or (last and owner.dropout):
                 seed, between = self.python.drawn(owner)
         borrow = few(batch, time)
@@ -274,8 +274,8 @@ cdef class Pullback:
     cdef list masks  # between two layers
     cdef cnp.npy_intp batch
     cdef cnp.npy_intp time
-    cdef bint first
     cdef bint sequences
+    cdef int64_t shape[3]  # the output's; without `sequences` two axes
     cdef public object mask  # whose steps these are of all that there are
 
     def __init__(self):
@@ -283,16 +283,9 @@ cdef class Pullback:
 
     def check_output(self, doutput):
         """`doutput` as an array of the output's shape and dtype; raises ValueError, TypeError."""
-        cdef Recurrence r = self.recurrence
-        cdef int64_t shape[3]
-        shape[0] = self.batch if self.first or not self.sequences else self.time
-        shape[1] = self.time if self.first else self.batch
-        shape[2] = r.directions * r.output_size
-        if not self.sequences:
-            shape[1] = shape[2]
         if not cnp.PyArray_Check(doutput):
             doutput = np.asarray(doutput)
-        shaped(doutput, b"doutput", r.type_num, 3 if self.sequences else 2, shape)
+        shaped(doutput, b"doutput", self.recurrence.type_num, 3 if self.sequences else 2, self.shape)
         return doutput
 
     def __call__(self, doutput, dstate=None):
@@ -306,7 +299,7 @@ cdef class Pullback:
             dy = self.check_output(doutput)
             if not self.sequences:
                 dy, dh_n = None, r.python.final_gradient(self.owner, dy, dh_n)
-            elif not walkable(dy, 3, D * r.output_size, r.type_num == cnp.NPY_FLOAT64):
+            elif not walkable(dy, 3, self.shape[2], r.type_num == cnp.NPY_FLOAT64):
                 dy = dy.copy()
         with cython.critical_section(self):
             tapes = self.tapes

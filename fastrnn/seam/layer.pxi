@@ -81,7 +81,7 @@ cdef class Pack:
     weight_hh are `borrowed`, which suits calls of few steps: then they must not change while the pack lives. Or
     weight_ih, weight_hh and weight_hr are rounded to `bfloat16`, for inference without `numpy_gemm`.
     `gemm` is anything that stands for who does the products over all steps, NumPy's BLAS if `numpy_gemm`;
-    Packed compares it.
+    Recurrence compares it.
     """
     cdef frnn_layer layer
     cdef int64_t state_size
