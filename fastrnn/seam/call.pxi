@@ -106,6 +106,10 @@ cdef class Recurrence:
                 return packed.packs
         numpy_gemm = not self.bfloat16 and self.python.gemm() == "numpy"
         borrow = borrow and training and not layer.c.proj_size
+        if not borrow: # the old ones' memory, near in the caches, is there for the new ones
+            packed = None
+            with cython.critical_section(self):
+                self.packed[k] = None
         packed = Packed.__new__(Packed)
         # Before the values are read: who writes meanwhile makes this an old one.
         versions_of(weights, packed.versions, True)
