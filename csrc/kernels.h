@@ -102,8 +102,9 @@ typedef struct {
 // B and C of a sum of outer products C (columns of A, n) = sum over k of a[k][:]^T b[k][:].
 typedef struct {
     int64_t n;
-    const void *panels; // B packed: [n blocks][k][lanes]
-    void *c;            // [columns of A][ldc]
+    const void *b;
+    int64_t block_step, row_step; // packed B: [n blocks][k][lanes]; where it stands, blocks are side by side
+    void *c;                      // [columns of A][ldc]
     int64_t ldc;
 } frnn_right_side;
 

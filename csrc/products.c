@@ -30,7 +30,17 @@ size_t frnn_outer_scratch(frnn_dtype dtype, int64_t rows, int64_t n) {
     return (size_t)(frnn_min(rows, FRNN_SUM_BLOCK) * (columns + FRNN_OUTER_ROWS)) * frnn_itemsize(dtype);
 }
 
-// Some columns of a right side, packed.
+// How many bytes rows are apart if to use them as they stand is faster than to pack them: evenly, by whole cache
+// lines, and so little that they are on few pages; else 0.
+static int64_t usable_distance(const void *const *rows, int64_t k) {
+    const int64_t distance = k > 1 ? (const char *)rows[1] - (const char *)rows[0] : 0;
+    if (!frnn_aligned(rows[0]) || distance % FRNN_ALIGN || distance <= 0 || distance >= 1024) return 0;
+    for (int64_t i = 2; i < k; i++)
+        if ((const char *)rows[i] - (const char *)rows[i - 1] != distance) return 0;
+    return distance;
+}
+
+// Some columns of a right side.
 typedef struct {
     int side;
     frnn_right_side right;
@@ -99,14 +109,22 @@ void frnn_outer_products(const frnn_kernels *kernels, frnn_dtype dtype, frnn_blo
         for (int side = 0; side < count; side++) {
             if (!outers[side].c) continue;
             outers[side].rows(outers[side].context, row, k, b_rows);
+            const int64_t distance = outers[side].n % lanes ? 0 : usable_distance(b_rows, k);
             for (int64_t from = 0, width; from < outers[side].n; from += width) {
                 width = frnn_min(room, outers[side].n - from);
-                kernels->pack_rows[dtype](k, width, b_rows, panels, k);
-                for (int64_t i = 0; i < k; i++) b_rows[i] = (const char *)b_rows[i] + width * item;
-                parts[waiting++] = (outer_part){
-                    side, {width, panels, (char *)outers[side].c + from * item, outers[side].ldc}};
                 const int64_t whole = frnn_ceil_div(width, lanes) * lanes;
-                panels += whole * k * item;
+                frnn_right_side right = {
+                    width, panels, k * lanes, lanes, (char *)outers[side].c + from * item, outers[side].ldc};
+                if (distance) {
+                    right.b = (const char *)b_rows[0] + from * item;
+                    right.block_step = lanes;
+                    right.row_step = distance / item;
+                } else {
+                    kernels->pack_rows[dtype](k, width, b_rows, panels, k);
+                    for (int64_t i = 0; i < k; i++) b_rows[i] = (const char *)b_rows[i] + width * item;
+                    panels += whole * k * item;
+                }
+                parts[waiting++] = (outer_part){side, right};
                 room -= whole;
                 if (room > 0) continue;
                 outer_groups(kernels, dtype, k, a_block, lda, groups, group_count, parts, waiting,
