@@ -3,6 +3,9 @@
 
 #include <string.h>
 
+// Columns of dW and dR for each thread at least, in cache lines.
+#define COLUMN_LINES 8
+
 typedef struct {
     const frnn_backward_args *args;
     frnn_backward_run run;
@@ -139,23 +142,49 @@ static void h_rows(const void *context, int64_t begin, int64_t count, const void
 
 // --- The products -------------------------------------------------------------------------------
 
-// Rows [begin, end) of dW and dR = sum over all rows of dG^T x and dG^T h, and of the biases' gradients, the
-// sum of dG. A gate whose gradients are not the same on both sides has two blocks of them.
-static void weight_gradients(const plan *p, int64_t begin, int64_t end, void *scratch) {
+// Into how many parts `lines` of the columns of dW and dR are cut, where that many threads make them: each packs what
+// of x and h belongs to its own columns. Parts are so large that their tiles are full.
+static int column_parts(int64_t lines, int threads) {
+    int parts = threads;
+    while (parts > 1 && (threads % parts || lines / parts < COLUMN_LINES)) parts--;
+    return parts;
+}
+
+// Of a side's lines those among [*begin, *end), which are then counted from the next side's first.
+static frnn_outer outer_part(frnn_outer side, int64_t item, int64_t *begin, int64_t *end) {
+    const int64_t line = FRNN_ALIGN / item, lines = frnn_ceil_div(side.n, line);
+    const int64_t first = frnn_min(frnn_max(*begin, 0), lines), last = frnn_min(frnn_max(*end, 0), lines);
+    *begin -= lines;
+    *end -= lines;
+    side.first = first * line;
+    side.n = frnn_min(side.n, last * line) - side.first;
+    side.c = side.c && first < last ? (char *)side.c + first * FRNN_ALIGN : NULL;
+    return side;
+}
+
+// A thread's part of dW and dR = sum over all rows of dG^T x and dG^T h, some rows and some columns, and of the
+// biases' gradients, the sum of dG. A gate whose gradients are not the same on both sides has two blocks of them.
+static void weight_gradients(const plan *p, int thread, int threads, void *scratch) {
     const frnn_layer *layer = &p->run.pack->layer;
     const int64_t H = layer->hidden_size, P = frnn_state_size(layer), I = layer->input_size;
     const int64_t item = (int64_t)frnn_itemsize(layer->dtype);
     void *const *const to = p->args->gradients;
     void *const dw_ih = p->with_provider ? NULL : to[FRNN_W_IH];
     void *const dw_hh = p->with_provider ? NULL : to[FRNN_W_HH];
+    const int two_products = p->info->late < p->info->gates;
+    const int64_t lines = frnn_ceil_div(I * item, FRNN_ALIGN) + frnn_ceil_div(P * item, FRNN_ALIGN);
+    const int parts = two_products ? 1 : column_parts(lines, threads), part = thread % parts;
+    const int64_t row_parts = threads / parts, row_part = thread / parts, rows = p->info->gates * H;
+    const int64_t begin = rows * row_part / row_parts, end = rows * (row_part + 1) / row_parts;
+    int64_t first_line = lines * part / parts, end_line = lines * (part + 1) / parts;
+    const frnn_outer x = outer_part((frnn_outer){x_rows, p, 0, I, dw_ih, I}, item, &first_line, &end_line);
+    const frnn_outer h = outer_part((frnn_outer){h_rows, p, 0, P, dw_hh, P}, item, &first_line, &end_line);
     // Of layers that are normalised the gradients of W x and R h are not those of the sum.
     const int norm = layer->layer_norm;
-    const frnn_outer sides[3] = {
-        {x_rows, p, I, norm ? NULL : dw_ih, I},
-        {h_rows, p, P, norm ? NULL : dw_hh, P},
-        {frnn_second_rows, &p->run, H, p->info->late < p->info->gates ? dw_hh : NULL, H},
-    };
-    char *const sums = p->bias_sums, *const db_ih = to[FRNN_B_IH], *const db_hh = to[FRNN_B_HH];
+    frnn_outer sides[3] = {x, h, {frnn_second_rows, &p->run, 0, H, two_products ? dw_hh : NULL, H}};
+    if (norm) sides[0].c = sides[1].c = NULL;
+    char *const sums = p->bias_sums;
+    char *const db_ih = part ? NULL : to[FRNN_B_IH], *const db_hh = part ? NULL : to[FRNN_B_HH];
     frnn_outer_columns groups[8];
     int count = 0;
     for (int gate = 0, next; gate < p->info->gates; gate = next) {
@@ -175,7 +204,6 @@ static void weight_gradients(const plan *p, int64_t begin, int64_t end, void *sc
         }
     const frnn_kernels *kernels = p->run.pack->kernels;
     const frnn_outer_columns mine = {begin, end - begin, begin, 1};
-    const frnn_outer x = {x_rows, p, I, dw_ih, I}, h = {h_rows, p, P, dw_hh, P};
     FRNN_EACH_BLOCK(block, &p->run.schedule) {
         const int accumulate = p->run.accumulate || block.end < p->run.schedule.rows;
         frnn_outer_products(kernels, layer->dtype, block, p->run.tape.gates, p->run.tape.gates_ld, groups,
@@ -213,13 +241,12 @@ static void backward_job(void *context, int thread, int threads, frnn_barrier *b
 
     if (frnn_is_variant(layer))
         frnn_variant_gradients(&p->run, p->args->gradients, thread, threads, barrier, scratch);
-    const int64_t GH = p->info->gates * layer->hidden_size;
     frnn_zero_padding(schedule, &p->run.dx, (size_t)layer->input_size * item, item, thread, threads);
     const frnn_view flow = {p->run.flow, schedule->time, 1};
     frnn_zero_padding(schedule, &flow, sizeof(double), sizeof(double), thread, threads);
     input_gradient(p, schedule->rows * thread / threads, schedule->rows * (thread + 1) / threads,
                    share.scratch);
-    weight_gradients(p, GH * thread / threads, GH * (thread + 1) / threads, scratch);
+    weight_gradients(p, thread, threads, scratch);
 }
 
 // --- The products through a provider ------------------------------------------------------------

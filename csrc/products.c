@@ -65,6 +65,12 @@ static void outer_groups(const frnn_kernels *kernels, frnn_dtype dtype, int64_t 
     }
 }
 
+static void outer_rows(const frnn_outer *outer, int64_t item, int64_t begin, int64_t count,
+                       const void **rows) {
+    outer->rows(outer->context, begin, count, rows);
+    for (int64_t i = 0; outer->first && i < count; i++) rows[i] = (const char *)rows[i] + outer->first * item;
+}
+
 // All of frnn_outer_products for up to SHORT_SUM rows; a is at the first.
 static void short_outer_products(const frnn_kernels *kernels, frnn_dtype dtype, frnn_block block,
                                  const char *a, int64_t lda, const frnn_outer_columns *groups,
@@ -75,7 +81,7 @@ static void short_outer_products(const frnn_kernels *kernels, frnn_dtype dtype, 
     for (int side = 0; side < count; side++) {
         const frnn_outer *const outer = &outers[side];
         if (!outer->c) continue;
-        outer->rows(outer->context, block.begin, rows, b_rows);
+        outer_rows(outer, item, block.begin, rows, b_rows);
         for (const frnn_outer_columns *g = groups; g < groups + group_count; g++)
             if (g->sides >> side & 1)
                 kernels->short_outer[dtype](g->columns, rows, a + g->first * item, lda, b_rows, outer->n,
@@ -108,7 +114,7 @@ void frnn_outer_products(const frnn_kernels *kernels, frnn_dtype dtype, frnn_blo
         int64_t room = OUTER_COLUMNS;
         for (int side = 0; side < count; side++) {
             if (!outers[side].c) continue;
-            outers[side].rows(outers[side].context, row, k, b_rows);
+            outer_rows(&outers[side], item, row, k, b_rows);
             const int64_t distance = outers[side].n % lanes ? 0 : usable_distance(b_rows, k);
             for (int64_t from = 0, width; from < outers[side].n; from += width) {
                 width = frnn_min(room, outers[side].n - from);
@@ -167,7 +173,7 @@ static void matmul_job(void *context, int thread, int threads, frnn_barrier *bar
     const int64_t begin = p->m * thread / threads, end = p->m * (thread + 1) / threads;
     const plain_rows a = {p->a, p->lda * item}, b = {p->b, p->ldb * item}, c = {p->c, p->ldc * item};
     if (p->transpose_a) {
-        const frnn_outer outer = {plain, &b, p->n, p->c, p->ldc};
+        const frnn_outer outer = {plain, &b, 0, p->n, p->c, p->ldc};
         const frnn_outer_columns columns = {begin, end - begin, begin, 1};
         frnn_outer_products(p->kernels, p->dtype, (frnn_block){0, p->k}, p->a, p->lda, &columns, 1, &outer, 1,
                             NULL, p->workspace + (size_t)thread * p->scratch, 0);

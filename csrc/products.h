@@ -11,11 +11,12 @@ typedef void (*frnn_rows)(const void *context, int64_t begin, int64_t count, con
 // C = A B for rows [begin, end) of A and C.
 void frnn_rows_product(const frnn_kernels *kernels, frnn_dtype dtype, const frnn_matrix *b, int64_t begin,
                        int64_t end, frnn_rows a, const void *a_context, frnn_rows c, const void *c_context);
-// One of the right sides B of frnn_outer_products: its rows by address, n values each, and C, or NULL.
+// One of the right sides B of frnn_outer_products: its rows by address, of which it takes n values from `first` on,
+// and C, or NULL.
 typedef struct {
     frnn_rows rows;
     const void *context;
-    int64_t n;
+    int64_t first, n;
     void *c; // [rows][ldc]
     int64_t ldc;
 } frnn_outer;
@@ -30,7 +31,7 @@ typedef struct {
 // Bytes of scratch that one thread wants for frnn_outer_products with n columns of B in all.
 size_t frnn_outer_scratch(frnn_dtype dtype, int64_t rows, int64_t n);
 // For each of the groups of columns and its right sides: C[c_row + i][:n] (+)= sum over rows [begin, end) of
-// a[row][first + i] b[row][:n]; and sums[first + i] (+)= sum of a[row][first + i] unless sums is NULL; FRNN_SUM_BLOCK
+// a[row][first + i] b[row][first:][:n]; and sums[first + i] (+)= sum of a[row][first + i] unless sums is NULL; FRNN_SUM_BLOCK
 // rows at a time, in order.
 void frnn_outer_products(const frnn_kernels *kernels, frnn_dtype dtype, frnn_block rows, const void *a,
                          int64_t lda, const frnn_outer_columns *groups, int group_count,

@@ -107,7 +107,7 @@ void frnn_second_rows(const void *context, int64_t begin, int64_t count, const v
 static void projection_gradient(const frnn_backward_run *run, void *to, int64_t begin, int64_t end,
                                 void *scratch) {
     const frnn_layer *layer = &run->pack->layer;
-    const frnn_outer outer = {frnn_second_rows, run, layer->hidden_size, to, layer->hidden_size};
+    const frnn_outer outer = {frnn_second_rows, run, 0, layer->hidden_size, to, layer->hidden_size};
     const frnn_outer_columns columns = {begin, end - begin, begin, 1};
     if (begin == end) return;
     FRNN_EACH_BLOCK(block, &run->schedule)
