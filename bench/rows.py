@@ -75,7 +75,7 @@ def measured(row: Row, threads: int, rounds: int, seconds: float) -> Result:
     """One row, in this process, whose NumPy must have as many threads; raises Mismatch."""
     contenders: dict[str, measure.Contender] = {}
     theirs = reference.passes(row)
-    for kind, ours in fastrnn.layer_passes(row).items():
+    for kind, ours in fastrnn.layer_passes(row, with_dstate=True).items():
         check("fastrnn", row, kind, ours.results(), theirs[kind].results())
         contenders |= {kind: ours, f"reference {kind}": theirs[kind]}
     flops = 0

@@ -95,7 +95,7 @@ def _with_nothing(layer: Recurrent, problem: Problem, module: Any) -> Contender:
     def run() -> Any:
         output, pullback = layer.vjp(problem.x)
         y = Nothing.apply(*inputs)
-        return output, pullback(problem.dy), torch.autograd.grad(y, inputs, dy)
+        return output, pullback(problem.dy, with_dstate=False), torch.autograd.grad(y, inputs, dy)
 
     return Contender(run, own.prepare)
 

@@ -81,7 +81,14 @@ class Recurrence:
 class Pullback:
     mask: Any
     def check_output(self, doutput: object) -> Any: ...
-    def __call__(self, doutput: object, dstate: object = None) -> tuple[Any, Any]: ...
+    def __call__(
+        self,
+        doutput: object,
+        dstate: object = None,
+        *,
+        with_dx: bool = True,
+        with_dstate: bool = True,
+    ) -> tuple[Any, Any]: ...
 
 def few(batch: int, time: int) -> bool: ...
 

@@ -188,7 +188,7 @@ class EncoderDecoder(Model):
                 dy, dmemory = attention_pullback(dy)
             dembedded, dstate = decoder_pullback(dy)
             target_pullback(target_dropped(dembedded))
-            dembedded, _ = encoder_pullback(dmemory, dstate)
+            dembedded, _ = encoder_pullback(dmemory, dstate, with_dstate=False)
             source_pullback(source_dropped(dembedded))
 
         return (logits, None), pullback

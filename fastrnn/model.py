@@ -46,7 +46,7 @@ class Model(Layer):
 
     def vjp(
         self, x: NDArray[Any], state: Any = None, lengths: ArrayLike | None = None
-    ) -> tuple[tuple[Array, Any], Callable[[Array], Array | None]]:
+    ) -> tuple[tuple[Array, Any], Callable[..., Array | None]]:
         """``((output, state), pullback)``, for training."""
         raise NotImplementedError
 

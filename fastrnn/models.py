@@ -15,6 +15,7 @@ from fastrnn.layers.cells import GRU, LSTM, RNN
 from fastrnn.layers.dense import Dense
 from fastrnn.layers.dropout import Dropout
 from fastrnn.layers.embedding import Embedding
+from fastrnn.layers.recurrent import Recurrent
 from fastrnn.model import Model
 from fastrnn.parameter import Array
 from fastrnn.summary import Row, print_summary
@@ -75,14 +76,15 @@ class Sequential(Model):
 
     def vjp(
         self, x: NDArray[Any], state: State | None = None, lengths: ArrayLike | None = None
-    ) -> tuple[tuple[Array, State], Callable[[Array], Array | None]]:
+    ) -> tuple[tuple[Array, State], Callable[..., Array | None]]:
         """``((output, state), pullback)``, for training.
 
-        ``pullback(doutput)`` adds to the parameters' gradients and returns the gradient of `x`
-        (None where `x` is integers). It may be called once; no gradient flows into `state`.
+        ``pullback(doutput)`` adds to the parameters' gradients, and with ``with_dx=True`` returns
+        the gradient of `x`, which training has no use for; None without, or where `x` is integers.
+        It may be called once; no gradient flows into `state`.
         """
         states = self._states(state)
-        pullbacks: list[Callable[[Array], Any]] = []
+        pullbacks: list[Callable[..., Any]] = []
         for place, layer in enumerate(self.layers):
             if layer.recurrent:
                 (x, states[place]), pullback = layer.vjp(x, states[place], lengths)  # type: ignore[call-arg]
@@ -90,11 +92,16 @@ class Sequential(Model):
                 x, pullback = layer.vjp(x)
             pullbacks.append(pullback)
 
-        def all_pullbacks(doutput: Array) -> Array | None:
-            gradient: Array | None = doutput
-            for layer, pullback in zip(reversed(self.layers), reversed(pullbacks), strict=True):
-                gradient = pullback(gradient)[0] if layer.recurrent else pullback(gradient)
-            return gradient
+        def all_pullbacks(doutput: Array, with_dx: bool = False) -> Array | None:
+            gradient: Any = doutput
+            for place in reversed(range(len(pullbacks))):
+                layer, pullback = self.layers[place], pullbacks[place]
+                if isinstance(layer, Recurrent):
+                    wanted = place > 0 or with_dx
+                    gradient, _ = pullback(gradient, with_dx=wanted, with_dstate=False)
+                else:
+                    gradient = pullback(gradient)[0] if layer.recurrent else pullback(gradient)
+            return gradient if with_dx else None
 
         return (x, states), all_pullbacks
 

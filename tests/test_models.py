@@ -114,12 +114,29 @@ def differences(f: Any, value: np.ndarray) -> np.ndarray:
     return gradient
 
 
+@pytest.mark.parametrize("first", [LSTM(4, 3, dtype="float64"), Dense(4, 3, dtype="float64")])
+def test_dx_is_left_out_unless_wanted(first: Layer) -> None:
+    model = Sequential([first, GRU(3, 2, dtype="float64")])
+
+    def gradients(**wanted: bool) -> tuple[Any, list[bytes]]:
+        model.zero_grad()
+        (y, _), pullback = model.vjp(VECTORS)
+        dx = pullback(np.ones_like(y), **wanted)
+        return dx, [np.asarray(p.grad).tobytes() for p in model.parameters().values()]
+
+    without, weights = gradients()
+    dx, same_weights = gradients(with_dx=True)
+    assert without is None
+    assert dx.shape == VECTORS.shape
+    assert weights == same_weights
+
+
 def test_gradients_are_those_of_central_differences() -> None:
     model = classifier()
     dy = np.random.default_rng(1).normal(size=(3, 3))
     (y, _), pullback = model.vjp(VECTORS, lengths=[5, 1, 3])
     assert np.array_equal(y, model(VECTORS, lengths=[5, 1, 3]))
-    dx = pullback(dy)
+    dx = pullback(dy, with_dx=True)
     assert dx is not None
 
     def value(x: np.ndarray) -> float:

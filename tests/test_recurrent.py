@@ -182,6 +182,30 @@ def test_a_pullback_serves_once(rng: Any) -> None:
         pullback(y)
 
 
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("cell", LAYERS)
+def test_a_pullback_leaves_out_what_is_not_wanted(
+    cell: str, bidirectional: bool, masked: bool, rng: Any
+) -> None:
+    """dx or dstate, of two layers; all else has the same bits."""
+    layer = make_layer(cell, 3, 5, num_layers=2, bidirectional=bidirectional, seed=2)
+    x, dy = normal(rng, 2, 4, 3), normal(rng, 2, 4, 5 * layer.directions)
+    mask = rng.random((2, 4)) < 0.7 if masked else None
+
+    def gradients(**wanted: bool) -> tuple[Any, list[bytes], list[bytes]]:
+        layer.zero_grad()
+        dx, dstate = layer.vjp(x, mask=mask)[1](dy, **wanted)
+        states = [] if dstate is None else [d.tobytes() for d in np.atleast_1d(dstate)]
+        return dx, states, [p.grad.tobytes() for p in layer.parameters().values()]
+
+    dx, dstate, weights = gradients()
+    got = gradients(with_dstate=False)
+    assert (got[0].tobytes(), *got[1:]) == (dx.tobytes(), [], weights)
+    assert gradients(with_dx=False) == (None, dstate, weights)
+    assert gradients(with_dx=False, with_dstate=False) == (None, [], weights)
+
+
 def test_gradients_add_up_and_are_forgotten(rng: Any) -> None:
     layer = fr.GRU(3, 4, seed=1)
     x, weight = normal(rng, 2, 3, 3), layer.parameters()["weight_ih_l0"]

@@ -56,14 +56,14 @@ class System:
         return {kind: {"": these} for kind, these in passes.items()}
 
 
-def layer_passes(row: Row) -> dict[str, Pass]:
-    """The row's forward and training pass."""
+def layer_passes(row: Row, with_dstate: bool = False) -> dict[str, Pass]:
+    """The row's forward and training pass; the reference gives the initial state's gradient too."""
     layer, problem = layer_of(row)
     lengths = problem.lengths if row.ragged else None
     # Inference keeps its packs, so training has a layer of its own.
     return {
         "forward": forward_pass(layer, problem, lengths),
-        "training": training_pass(layer_of(row)[0], problem, lengths),
+        "training": training_pass(layer_of(row)[0], problem, lengths, with_dstate),
     }
 
 
@@ -105,8 +105,14 @@ def forward_pass(layer: Recurrent, problem: _Data, lengths: Any = None) -> Pass:
     return Pass(lambda: layer(problem.x, lengths=lengths), results=results)
 
 
-def training_pass(layer: Recurrent, problem: _Data, lengths: Any = None, **options: Any) -> Pass:
-    """Outputs, dx, dstate and every weight's gradient.
+def training_pass(
+    layer: Recurrent,
+    problem: _Data,
+    lengths: Any = None,
+    with_dstate: bool = False,
+    **options: Any,
+) -> Pass:
+    """Outputs, dx and every weight's gradient, and if so dstate.
 
     Weights change between the steps of a training, so each is given as an optimiser leaves it: no
     gradients, and weights that count as changed and are packed anew (their values stay). `options`
@@ -120,7 +126,7 @@ def training_pass(layer: Recurrent, problem: _Data, lengths: Any = None, **optio
 
     def run() -> Any:
         (y, state), pullback = layer.vjp(problem.x, lengths=lengths, **options)
-        return y, state, pullback(problem.dy)
+        return y, state, pullback(problem.dy, with_dstate=with_dstate)
 
     def results() -> Results:
         new_step()

@@ -151,11 +151,13 @@ def run_masked(
     way_back = back
     way_back.mask = steps
 
-    def pullback(doutput: Array | None, dstate: Any = None) -> tuple[Array, Any]:
+    def pullback(
+        doutput: Array | None, dstate: Any = None, **wanted: bool
+    ) -> tuple[Array | None, Any]:
         if sequences and doutput is not None:
             way_back.check_output(doutput)
             doutput = rows_first(steps.output_transposed(rows_first(np.asarray(doutput))))
-        dx, dinitial = way_back(doutput, dstate)
-        return rows_first(steps.scatter(rows_first(dx))), dinitial
+        dx, dinitial = way_back(doutput, dstate, **wanted)
+        return None if dx is None else rows_first(steps.scatter(rows_first(dx))), dinitial
 
     return output, final, pullback

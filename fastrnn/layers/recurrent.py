@@ -278,7 +278,8 @@ class Recurrent(Layer):
 
         ``pullback(doutput, dstate=None)`` returns ``(dx, dstate)``, the gradients of `x` and of the
         initial state, and adds to the parameters' ``.grad``. Each of doutput and dstate's parts may
-        be None for zeros. It may be called once, and `x` must not change before.
+        be None for zeros. ``with_dx=False`` and ``with_dstate=False`` leave out what is not wanted:
+        None is returned for it. It may be called once, and `x` must not change before.
 
         The pullback keeps what BPTT needs of every time step. With ``checkpoint_every=k`` it keeps
         the states every k steps (or some more: what makes up whole blocks of 512 rows of a batch)

@@ -292,12 +292,12 @@ cdef class Pullback:
         shaped(doutput, b"doutput", self.recurrence.type_num, 3 if self.sequences else 2, self.shape)
         return doutput
 
-    def __call__(self, doutput, dstate=None):
+    def __call__(self, doutput, dstate=None, *, bint with_dx=True, bint with_dstate=True):
         cdef Recurrence r = self.recurrence
         cdef Py_ssize_t k, last = len(r.layers) - 1
         cdef int D = r.directions
         cdef list tapes, gradients, all_gradients = []
-        dy = dc_0 = flow = own_flow = None
+        dy = dh_0 = dc_0 = flow = own_flow = None
         dh_n, dc_n = r.parts_of(self.owner, dstate, self.batch, GRADIENT_NAMES)
         if doutput is not None:
             dy = self.check_output(doutput)
@@ -310,9 +310,10 @@ cdef class Pullback:
             self.tapes = None
         if tapes is None:
             raise RuntimeError("pullback: called a second time; call vjp again")
-        dh_0 = r.new_state(self.batch, r.output_size)
-        if r.has_c:
-            dc_0 = r.new_state(self.batch, r.hidden_size)
+        if with_dstate:
+            dh_0 = r.new_state(self.batch, r.output_size)
+            if r.has_c:
+                dc_0 = r.new_state(self.batch, r.hidden_size)
         on_gradient = self.owner.on_gradient
         if on_gradient is not None:
             flow = np.empty((r.states, self.batch, self.time))
@@ -321,10 +322,12 @@ cdef class Pullback:
                 dy *= self.masks[k]
             if flow is not None:
                 own_flow = tuple(flow[k * D:(k + 1) * D])
-            parts, gradients = backward(tapes.pop(), k * D, r.states, dy, dh_n, dc_n, True, dh_0, dc_0,
+            parts, gradients = backward(tapes.pop(), k * D, r.states, dy, dh_n, dc_n, k > 0 or with_dx, dh_0, dc_0,
                                         r.weights[k], own_flow)
             all_gradients += gradients
-            dy = parts[0] if D == 1 else np.add(parts[0], parts[1], out=parts[0])
+            dy = parts[0]
+            if D == 2 and dy is not None:
+                dy = np.add(dy, parts[1], out=dy)
         for parameter, gradient in all_gradients:
             if not put_grad(<Trainable>parameter, gradient):
                 parameter.add_grad(gradient)
