@@ -20,6 +20,7 @@ typedef struct {
     char *panels; // likewise, with a borrowed pack
     size_t panels_bytes;
     void *gathered, *product; // provider only
+    void *table; // of ids only: [ids.x_rows][input_ld], for each row of the table the sum of its dG
 } plan;
 
 static frnn_status check(const frnn_backward_args *args) {
@@ -32,9 +33,18 @@ static frnn_status check(const frnn_backward_args *args) {
     if (!frnn_checkpoints_allowed(&args->batch, args->checkpoint_every)) return FRNN_BAD_ARGUMENT;
     if (args->checkpoint_every && !frnn_pack_check(args->forward_pack, FRNN_PACK_FORWARD))
         return FRNN_BAD_ARGUMENT;
-    return frnn_batch_check(&args->batch);
+    if (args->ids.at.data && (args->provider || args->checkpoint_every)) return FRNN_BAD_ARGUMENT;
+    const frnn_status status = frnn_batch_check(&args->batch);
+    return status == FRNN_OK ? frnn_ids_check(&args->ids, &args->batch) : status;
 }
 
+// The gradients of W x.
+static const void *input_gates(const plan *p) {
+    return p->run.tape.raw_x ? p->run.tape.raw_x : p->run.tape.gates;
+}
+static int64_t input_ld(const plan *p) {
+    return p->run.tape.raw_x ? p->run.tape.raw_ld : p->run.tape.gates_ld;
+}
 static void make_plan(const frnn_backward_args *args, int threads, plan *plan, frnn_arena *arena) {
     const frnn_pack_header *pack = args->pack;
     const frnn_layer *layer = &pack->layer;
@@ -63,7 +73,8 @@ static void make_plan(const frnn_backward_args *args, int threads, plan *plan, f
     const int64_t second = layer->proj_size ? P * H : 0;
     plan->work = (frnn_work){&run->schedule, frnn_ceil_div(H, pack->kernels->lanes[layer->dtype]),
                              (double)B * (G * H * P + second)};
-    plan->multiply_adds = 2.0 * rows * (G * H * (I + P) + second);
+    const int64_t x_rows = args->ids.at.data ? args->ids.x_rows : rows;
+    plan->multiply_adds = 2.0 * rows * (G * H * P + second) + 2.0 * x_rows * G * H * I;
     plan->threads = frnn_threads_for(plan->multiply_adds, threads);
 
     frnn_arena tape_arena = {.base = args->tape};
@@ -76,7 +87,8 @@ static void make_plan(const frnn_backward_args *args, int threads, plan *plan, f
     run->dc_normal = layer->layer_norm && plan->info->has_c ? frnn_carve(arena, rows, state_bytes) : NULL;
     run->reaching = run->flow ? frnn_carve(arena, 2 * B, state_bytes) : NULL;
     plan->bias_sums = frnn_carve(arena, plan->info->saved * H, item);
-    plan->scratch_bytes = frnn_outer_scratch(layer->dtype, rows, I + P + H);
+    plan->table = args->ids.at.data ? frnn_carve(arena, x_rows, (size_t)input_ld(plan) * item) : NULL;
+    plan->scratch_bytes = frnn_outer_scratch(layer->dtype, frnn_max(rows, x_rows), I + P + H);
     plan->scratch = frnn_carve(arena, plan->threads, plan->scratch_bytes);
     plan->panels_bytes = frnn_pack_scratch(pack, FRNN_PACK_BACKWARD);
     plan->panels = frnn_carve(arena, plan->threads, plan->panels_bytes);
@@ -102,21 +114,20 @@ frnn_status frnn_backward_workspace(const frnn_backward_args *args, size_t *byte
 
 // --- Rows by address ----------------------------------------------------------------------------
 
-// The gradients of W x.
-static const void *input_gates(const plan *p) {
-    return p->run.tape.raw_x ? p->run.tape.raw_x : p->run.tape.gates;
-}
-static int64_t input_ld(const plan *p) {
-    return p->run.tape.raw_x ? p->run.tape.raw_ld : p->run.tape.gates_ld;
-}
 static void input_gate_rows(const void *context, int64_t begin, int64_t count, const void **rows) {
     const plan *p = context;
     const int64_t bytes = input_ld(p) * (int64_t)frnn_itemsize(p->run.pack->layer.dtype);
-    for (int64_t i = 0; i < count; i++) rows[i] = (const char *)input_gates(p) + (begin + i) * bytes;
+    for (int64_t i = 0; i < count; i++)
+        rows[i] = (const char *)(p->table ? p->table : input_gates(p)) + (begin + i) * bytes;
 }
 
 static void view_rows(const plan *p, const frnn_view *view, int64_t begin, int64_t count, const void **rows) {
     const int64_t item = (int64_t)frnn_itemsize(p->run.pack->layer.dtype);
+    if (p->table) {
+        for (int64_t i = 0; i < count; i++)
+            rows[i] = (const char *)view->data + (begin + i) * view->batch_stride * item;
+        return;
+    }
     frnn_cursor at = frnn_cursor_at(&p->run.schedule, begin);
     for (int64_t i = 0; i < count; i++, frnn_cursor_next(&p->run.schedule, &at))
         rows[i] = (const char *)view->data + frnn_offset(&p->run.schedule, view, at.row, at.step) * item;
@@ -182,7 +193,8 @@ static void weight_gradients(const plan *p, int thread, int threads, void *scrat
     // Of layers that are normalised the gradients of W x and R h are not those of the sum.
     const int norm = layer->layer_norm;
     frnn_outer sides[3] = {x, h, {frnn_second_rows, &p->run, 0, H, two_products ? dw_hh : NULL, H}};
-    if (norm) sides[0].c = sides[1].c = NULL;
+    if (norm || p->table) sides[0].c = NULL;
+    if (norm) sides[1].c = NULL;
     char *const sums = p->bias_sums;
     char *const db_ih = part ? NULL : to[FRNN_B_IH], *const db_hh = part ? NULL : to[FRNN_B_HH];
     frnn_outer_columns groups[8];
@@ -209,15 +221,39 @@ static void weight_gradients(const plan *p, int thread, int threads, void *scrat
         frnn_outer_products(kernels, layer->dtype, block, p->run.tape.gates, p->run.tape.gates_ld, groups,
                             count, sides, 3, db_ih || db_hh ? sums : NULL, scratch, accumulate);
         if (!norm) continue;
-        frnn_outer_products(kernels, layer->dtype, block, input_gates(p), input_ld(p), &mine, 1, &x, 1, NULL,
-                            scratch, accumulate);
+        if (!p->table)
+            frnn_outer_products(kernels, layer->dtype, block, input_gates(p), input_ld(p), &mine, 1, &x, 1,
+                                NULL, scratch, accumulate);
         frnn_outer_products(kernels, layer->dtype, block, p->run.hidden, p->run.tape.raw_ld, &mine, 1, &h, 1,
                             NULL, scratch, accumulate);
     }
+    if (p->table && p->run.schedule.rows)
+        frnn_outer_products(kernels, layer->dtype, (frnn_block){0, p->args->ids.x_rows}, p->table,
+                            input_ld(p), &mine, 1, &x, 1, NULL, scratch, p->run.accumulate);
     for (const frnn_outer_columns *g = groups; g < groups + count && p->run.schedule.rows; g++) {
         const size_t bytes = (size_t)(g->columns * item);
         if (g->sides & 1 && db_ih) memcpy(db_ih + g->c_row * item, sums + g->first * item, bytes);
         if (g->sides & 6 && db_hh) memcpy(db_hh + g->c_row * item, sums + g->first * item, bytes);
+    }
+}
+
+// A thread's columns of `table`: the gradients of W x are added, in the order of the tape, for each of its rows.
+static void add_up_table(const plan *p, int thread, int threads) {
+    const frnn_layer *layer = &p->run.pack->layer;
+    const int64_t item = (int64_t)frnn_itemsize(layer->dtype), ld = input_ld(p);
+    const int64_t lines = frnn_ceil_div(p->info->gates * layer->hidden_size * item, FRNN_ALIGN);
+    const int64_t first = lines * thread / threads * FRNN_ALIGN,
+                  bytes = lines * (thread + 1) / threads * FRNN_ALIGN - first;
+    char *const to = (char *)p->table + first;
+    int64_t at[FRNN_SUM_BLOCK];
+    for (int64_t row = 0; row < p->args->ids.x_rows; row++) memset(to + row * ld * item, 0, (size_t)bytes);
+    frnn_cursor cursor = frnn_cursor_at(&p->run.schedule, 0);
+    for (int64_t row = 0, rows; row < p->run.schedule.rows; row += rows) {
+        rows = frnn_min(FRNN_SUM_BLOCK, p->run.schedule.rows - row);
+        for (int64_t i = 0; i < rows; i++, frnn_cursor_next(&p->run.schedule, &cursor))
+            at[i] = frnn_id_at(&p->run.schedule, &p->args->ids, cursor.row, cursor.step);
+        p->run.pack->kernels->add_rows_at[layer->dtype](
+            rows, bytes / item, (const char *)input_gates(p) + row * ld * item + first, at, to, ld);
     }
 }
 
@@ -241,11 +277,16 @@ static void backward_job(void *context, int thread, int threads, frnn_barrier *b
 
     if (frnn_is_variant(layer))
         frnn_variant_gradients(&p->run, p->args->gradients, thread, threads, barrier, scratch);
-    frnn_zero_padding(schedule, &p->run.dx, (size_t)layer->input_size * item, item, thread, threads);
+    if (p->table) {
+        add_up_table(p, thread, threads);
+        frnn_barrier_wait(barrier);
+    } else {
+        frnn_zero_padding(schedule, &p->run.dx, (size_t)layer->input_size * item, item, thread, threads);
+    }
     const frnn_view flow = {p->run.flow, schedule->time, 1};
     frnn_zero_padding(schedule, &flow, sizeof(double), sizeof(double), thread, threads);
-    input_gradient(p, schedule->rows * thread / threads, schedule->rows * (thread + 1) / threads,
-                   share.scratch);
+    const int64_t x_rows = p->table ? p->args->ids.x_rows : schedule->rows;
+    input_gradient(p, x_rows * thread / threads, x_rows * (thread + 1) / threads, share.scratch);
     weight_gradients(p, thread, threads, scratch);
 }
 

@@ -130,6 +130,16 @@ typedef struct {
     int64_t batch_stride, time_stride;
 } frnn_view;
 
+// Where a call's inputs are rows of a table, such as an embedding's: (B, T) int64, the row that enters step t of b.
+// Then x is the table, (x_rows, I), rows x.batch_stride apart, and W is multiplied with each of its rows once, however
+// often it enters; dx is (x_rows, I) likewise. Results have the bits of a call that has the rows side by side, but for
+// the gradients of the table and of W: their sums are in another order. Not with a provider or checkpoints.
+typedef struct {
+    frnn_view
+        at; // data NULL: x has an input for each step; element (b, t) as that of a view without features
+    int64_t x_rows;
+} frnn_ids;
+
 // The batch of sequences that a call works on.
 typedef struct {
     int64_t batch;          // B >= 1
@@ -163,6 +173,7 @@ typedef struct {
     int threads;                   // the most to use, 1 or more; frnn_num_threads() is the user's wish
     uint64_t seed;                 // with a tape: of the masks of zoneout and dropout
     int64_t checkpoint_every;      // with a tape: as for its size; then batch has all steps
+    frnn_ids ids;                  // see there
 } frnn_forward_args;
 
 // The workspace functions want the arguments as the call gets them.
@@ -195,6 +206,7 @@ typedef struct {
     int accumulate;                // see above
     int64_t checkpoint_every;      // as in the forward call
     const void *forward_pack;      // with checkpoint_every: that of the forward call
+    frnn_ids ids;                  // as in the forward call
 } frnn_backward_args;
 
 frnn_status frnn_backward_workspace(const frnn_backward_args *args, size_t *bytes);

@@ -30,7 +30,9 @@ static frnn_status check(const frnn_forward_args *args) {
     if (args->provider && (!args->provider->gemm || !args->w_ih)) return FRNN_BAD_ARGUMENT;
     if (!frnn_checkpoints_allowed(&args->batch, args->checkpoint_every)) return FRNN_BAD_ARGUMENT;
     if (args->checkpoint_every && !args->tape) return FRNN_BAD_ARGUMENT;
-    return frnn_batch_check(&args->batch);
+    if (args->ids.at.data && (args->provider || args->checkpoint_every)) return FRNN_BAD_ARGUMENT;
+    const frnn_status status = frnn_batch_check(&args->batch);
+    return status == FRNN_OK ? frnn_ids_check(&args->ids, &args->batch) : status;
 }
 
 // For a call that gets this many threads; it wants no less memory than with fewer.
@@ -51,6 +53,7 @@ static void make_plan(const frnn_forward_args *args, int threads, plan *plan, fr
         .h_n = args->h_n,
         .c_n = args->c_n,
         .seed = args->seed,
+        .ids = args->ids,
         .training = args->tape != NULL,
         .projected = with_provider(args),
     };
@@ -58,7 +61,9 @@ static void make_plan(const frnn_forward_args *args, int threads, plan *plan, fr
     const int64_t P = frnn_state_size(layer), second = layer->proj_size ? P * H : 0;
     const double step_work = (double)B * (info->gates * H * P + second);
     plan->work = (frnn_work){&run->schedule, frnn_ceil_div(H, pack->kernels->lanes[layer->dtype]), step_work};
-    plan->multiply_adds = (double)run->schedule.rows * (info->gates * H * (I + P) + second);
+    const int64_t x_rows = args->ids.at.data ? args->ids.x_rows : run->schedule.rows;
+    plan->multiply_adds =
+        (double)run->schedule.rows * (info->gates * H * P + second) + (double)x_rows * info->gates * H * I;
     plan->threads = frnn_threads_for(plan->multiply_adds, threads);
 
     frnn_arena tape_arena = {.base = args->tape};
@@ -80,6 +85,7 @@ static void make_plan(const frnn_forward_args *args, int threads, plan *plan, fr
     gates_rows = frnn_min(gates_rows, args->batch.time * B);
     plan->scratch_bytes = frnn_pack_scratch(pack, FRNN_PACK_FORWARD);
     plan->scratch = frnn_carve(arena, plan->threads, plan->scratch_bytes);
+    run->table = args->ids.at.data ? frnn_carve(arena, x_rows, (size_t)gates_bytes) : NULL;
     plan->gathered = run->projected ? frnn_carve(arena, run->chunk_steps * B, (size_t)I * item) : NULL;
     if (!run->training) {
         void *const x_part = frnn_carve(arena, gates_rows, (size_t)gates_bytes);
@@ -107,12 +113,36 @@ frnn_status frnn_forward_workspace(const frnn_forward_args *args, size_t *bytes)
     return arena.overflow ? FRNN_TOO_LARGE : FRNN_OK;
 }
 
+// A thread's rows of what W makes of a table.
+static void project_table(const frnn_forward_run *run, frnn_share share, int thread, int threads) {
+    enum { SOME = 256 };
+    const frnn_layer *layer = &run->pack->layer;
+    const int64_t item = (int64_t)frnn_itemsize(layer->dtype), end = run->ids.x_rows * (thread + 1) / threads;
+    const int64_t ld = layer->layer_norm ? run->tape.raw_ld : run->tape.gates_ld;
+    const void *x[SOME];
+    void *to[SOME];
+    share.block_begin = 0;
+    share.block_end = frnn_ceil_div(layer->hidden_size, run->pack->kernels->lanes[layer->dtype]);
+    for (int64_t row = run->ids.x_rows * thread / threads, rows; row < end; row += rows) {
+        rows = frnn_min(SOME, end - row);
+        for (int64_t i = 0; i < rows; i++) {
+            x[i] = (const char *)run->x.data + (row + i) * run->x.batch_stride * item;
+            to[i] = (char *)run->table + (row + i) * ld * item;
+        }
+        run->pack->kernels->project[layer->dtype](run, &share, rows, x, to);
+    }
+}
+
 static void forward_job(void *context, int thread, int threads, frnn_barrier *barrier) {
     const plan *plan = context;
     const frnn_forward_run *run = &plan->run;
     const frnn_layer *layer = &run->pack->layer;
     frnn_share share = frnn_share_of(&plan->work, thread, threads, barrier);
     share.scratch = plan->scratch + (size_t)thread * plan->scratch_bytes;
+    if (run->table) {
+        project_table(run, share, thread, threads);
+        frnn_barrier_wait(barrier);
+    }
     run->pack->kernels->cell[layer->dtype][layer->cell].forward[frnn_is_variant(layer)](run, &share);
 }
 

@@ -66,6 +66,8 @@ typedef struct {
     // a step, [B]; but where there is a raw_x, that stands where gates does, which has a step's rows then.
     frnn_tape tape;
     uint64_t seed;
+    frnn_ids ids; // at.data NULL: none
+    void *table;  // [ids.x_rows][as a row of W x]: what W makes of the table's rows
     int training;
     int projected;                 // x's part is in gates already
     int64_t gates_start;           // training or projected: the tape row at which gates begins
@@ -178,6 +180,9 @@ typedef struct frnn_kernels {
         void (*forward[2])(const frnn_forward_run *, const frnn_share *); // plain, variant
         void (*backward[2])(const frnn_backward_run *, const frnn_share *);
     } cell[2][FRNN_CELLS]; // by dtype
+    // to[i] = x[i] W + b_x, without b_x where there is a layer_norm, for a share's units
+    void (*project[2])(const frnn_forward_run *, const frnn_share *, int64_t rows, const void *const *x,
+                       void *const *to);
     // rows of C (c[i], n each) from rows of A (a[i]) and B
     void (*product[2])(const frnn_product *, int64_t rows, const void *const *a, void *const *c);
     // (gates * units, k) rows of w, ldw apart and gate by gate, as columns of panels
@@ -210,8 +215,8 @@ typedef struct frnn_kernels {
     // minus the log-probability of a sequence's labels, NaN if a logit is, and the gradient, if that is finite
     double (*ctc)(const frnn_ctc_run *);
     void (*add_row[2])(int64_t rows, int64_t n, const void *row, void *x); // to every row of x
-    // y's row at[r] += x's row r, in order
-    void (*add_rows_at[2])(int64_t rows, int64_t n, const void *x, const int64_t *at, void *y);
+    // y's row at[r] += x's row r, in order; both ld apart
+    void (*add_rows_at[2])(int64_t rows, int64_t n, const void *x, const int64_t *at, void *y, int64_t ld);
     double (*sum_squares[2])(int64_t n, const void *x);
     void (*update[2])(const frnn_optimizer *, const frnn_parameter *, int64_t begin, int64_t end);
 } frnn_kernels;

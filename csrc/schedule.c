@@ -15,6 +15,19 @@ frnn_status frnn_batch_check(const frnn_batch *batch) {
     return FRNN_OK;
 }
 
+frnn_status frnn_ids_check(const frnn_ids *ids, const frnn_batch *batch) {
+    const int64_t *const at = ids->at.data;
+    if (!at) return FRNN_OK;
+    if (ids->x_rows < 1) return FRNN_BAD_ARGUMENT;
+    if (ids->x_rows > INT32_MAX) return FRNN_TOO_LARGE;
+    for (int64_t b = 0; b < batch->batch; b++)
+        for (int64_t t = 0; t < batch->time; t++) {
+            const int64_t id = at[b * ids->at.batch_stride + t * ids->at.time_stride];
+            if (id < 0 || id >= ids->x_rows) return FRNN_BAD_ARGUMENT;
+        }
+    return FRNN_OK;
+}
+
 // Steps that a row may have.
 static int64_t most_steps(const frnn_batch *batch) {
     return batch->steps ? batch->steps : batch->time - batch->first_step;

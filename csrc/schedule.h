@@ -68,6 +68,12 @@ static inline void frnn_cursor_next(const frnn_schedule *s, frnn_cursor *at) {
 }
 
 frnn_status frnn_batch_check(const frnn_batch *batch);
+frnn_status frnn_ids_check(const frnn_ids *ids,
+                           const frnn_batch *batch); // every id is a row; or there are none
+// Which row of its table enters sorted row r at a step.
+static inline int64_t frnn_id_at(const frnn_schedule *s, const frnn_ids *ids, int64_t r, int64_t step) {
+    return ((const int64_t *)ids->at.data)[frnn_offset(s, &ids->at, r, step)];
+}
 int64_t frnn_batch_rows(const frnn_batch *batch); // sum of all rows' steps
 // Carves the schedule's arrays; fills them only where the arena has memory.
 void frnn_schedule_build(frnn_schedule *schedule, const frnn_batch *batch, frnn_arena *arena);

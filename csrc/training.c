@@ -111,7 +111,7 @@ frnn_status frnn_add_rows_at(frnn_dtype dtype, int64_t rows, int64_t n, const vo
     for (int64_t row = 0; row < rows; row++)
         if (at[row] < 0 || at[row] >= y_rows) return FRNN_BAD_ARGUMENT;
     const frnn_fp_mode mode = frnn_fp_enter();
-    frnn_active_kernels()->add_rows_at[dtype](rows, n, x, at, y);
+    frnn_active_kernels()->add_rows_at[dtype](rows, n, x, at, y, n);
     frnn_fp_leave(mode);
     return FRNN_OK;
 }

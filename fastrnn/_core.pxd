@@ -65,6 +65,9 @@ cdef extern from "fastrnn.h" nogil:
         void *data
         int64_t batch_stride
         int64_t time_stride
+    ctypedef struct frnn_ids:
+        frnn_view at
+        int64_t x_rows
     ctypedef struct frnn_batch:
         int64_t batch
         int64_t time
@@ -93,6 +96,7 @@ cdef extern from "fastrnn.h" nogil:
         int threads
         uint64_t seed
         int64_t checkpoint_every
+        frnn_ids ids
     ctypedef struct frnn_backward_args:
         const void *pack
         frnn_batch batch
@@ -113,6 +117,7 @@ cdef extern from "fastrnn.h" nogil:
         int accumulate
         int64_t checkpoint_every
         const void *forward_pack
+        frnn_ids ids
 
 cdef const char *frnn_cell_name(frnn_cell cell) noexcept nogil
 cdef int64_t frnn_gates(frnn_cell cell) noexcept nogil

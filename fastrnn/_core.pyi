@@ -73,6 +73,7 @@ class Recurrence:
         training: bool,
         checkpoint_every: int,
         gemm: str | None,
+        ids: NDArray[np.int64] | None = None,
     ) -> tuple[Any, Any, Pullback | None]: ...
     def step(
         self, owner: Any, x: object, state: object, out: object, gemm: str | None
@@ -113,6 +114,7 @@ def forward(
     training: bool,
     seed: int = 0,
     checkpoint_every: int = 0,
+    ids: NDArray[np.int64] | None = None,
 ) -> Tape | None: ...
 def backward(
     tape: Tape,

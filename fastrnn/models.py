@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from fastrnn import config
 from fastrnn.encoder_decoder import EncoderDecoder
 from fastrnn.layers.base import Layer
 from fastrnn.layers.cells import GRU, LSTM, RNN
 from fastrnn.layers.dense import Dense
 from fastrnn.layers.dropout import Dropout
-from fastrnn.layers.embedding import Embedding
+from fastrnn.layers.embedding import Distinct, Embedding
 from fastrnn.layers.recurrent import Recurrent
 from fastrnn.model import Model
 from fastrnn.parameter import Array
@@ -67,9 +68,15 @@ class Sequential(Model):
     ) -> tuple[Array, State]:
         """Output and state after `x`, from `state` on (None: zeros), for inference."""
         states = self._states(state)
-        for place, layer in enumerate(self.layers):
+        rows = self._distinct(x)
+        layer: Any
+        if rows is not None:
+            layer = self.layers[1]
+            x, states[1], _ = layer.of_distinct(rows, states[1], lengths, training=False)
+        for place in range(0 if rows is None else 2, len(self.layers)):
+            layer = self.layers[place]
             if layer.recurrent:
-                x, states[place] = layer(x, states[place], lengths)  # type: ignore[call-arg]
+                x, states[place] = layer(x, states[place], lengths)
             else:
                 x = layer(x)
         return x, states
@@ -84,26 +91,39 @@ class Sequential(Model):
         It may be called once; no gradient flows into `state`.
         """
         states = self._states(state)
-        pullbacks: list[Callable[..., Any]] = []
-        for place, layer in enumerate(self.layers):
+        pullbacks: list[Callable[[Any, bool], Any]] = []  # by (doutput, with_dx)
+        rows = self._distinct(x)
+        layer: Any
+        if rows is not None:
+            layer = self.layers[1]
+            x, states[1], pullback = layer.of_distinct(rows, states[1], lengths, training=True)
+            pullbacks.append(_through_rows(rows, pullback))
+        for place in range(0 if rows is None else 2, len(self.layers)):
+            layer = self.layers[place]
             if layer.recurrent:
-                (x, states[place]), pullback = layer.vjp(x, states[place], lengths)  # type: ignore[call-arg]
+                (x, states[place]), pullback = layer.vjp(x, states[place], lengths)
             else:
                 x, pullback = layer.vjp(x)
-            pullbacks.append(pullback)
+            pullbacks.append(_through(layer, pullback))
 
         def all_pullbacks(doutput: Array, with_dx: bool = False) -> Array | None:
             gradient: Any = doutput
             for place in reversed(range(len(pullbacks))):
-                layer, pullback = self.layers[place], pullbacks[place]
-                if isinstance(layer, Recurrent):
-                    wanted = place > 0 or with_dx
-                    gradient, _ = pullback(gradient, with_dx=wanted, with_dstate=False)
-                else:
-                    gradient = pullback(gradient)[0] if layer.recurrent else pullback(gradient)
+                gradient = pullbacks[place](gradient, place > 0 or with_dx)
             return gradient if with_dx else None
 
         return (x, states), all_pullbacks
+
+    def _distinct(self, x: NDArray[Any]) -> Distinct | None:
+        """Where an Embedding is followed by a recurrent layer, which can take its rows once each:
+        these, if few are.
+        """
+        if len(self.layers) < 2 or np.ndim(x) != 2:
+            return None
+        first, second = self.layers[:2]
+        if not isinstance(first, Embedding) or not isinstance(second, Recurrent):
+            return None
+        return None if config.gemm() == "numpy" else first.distinct(x)
 
     def step(self, x_t: NDArray[Any], state: State | None = None) -> tuple[Array, State]:
         """Output and state after one time step: `x_t` is (batch, features), or (batch,) of ids."""
@@ -182,6 +202,16 @@ class Sequential(Model):
             shape = layer.output_shape(shape)
             rows.append((str(place), layer, shape))
         print_summary("Sequential", rows, self._parameters)
+
+
+def _through(layer: Layer, pullback: Callable[..., Any]) -> Callable[[Any, bool], Any]:
+    if isinstance(layer, Recurrent):
+        return lambda dy, with_dx: pullback(dy, with_dx=with_dx, with_dstate=False)[0]
+    return lambda dy, _: pullback(dy)[0] if layer.recurrent else pullback(dy)
+
+
+def _through_rows(rows: Distinct, pullback: Callable[..., Any]) -> Callable[[Any, bool], Any]:
+    return lambda dy, _: rows.pullback(pullback(dy, with_dstate=False)[0])
 
 
 MODELS: dict[str, type[Sequential | EncoderDecoder]] = {

@@ -17,7 +17,15 @@ from fastrnn.parameter import Array
 if TYPE_CHECKING:
     from fastrnn.layers.recurrent import Recurrent
 
-__all__ = ["checked", "checked_step", "drawn", "final_gradient", "gemm", "last_output"]
+__all__ = [
+    "checked",
+    "checked_lengths",
+    "checked_step",
+    "drawn",
+    "final_gradient",
+    "gemm",
+    "last_output",
+]
 
 Lengths = NDArray[np.int64]
 OnGradient = Callable[[NDArray[np.float64]], object]
@@ -28,7 +36,7 @@ def checked(layer: Recurrent, x: Any, lengths: ArrayLike | None) -> tuple[Array,
     if not _core.walkable(x, 3, layer.input_size, layer.double):
         x = check_input(x, (None, None, layer.input_size), layer.dtype, layer.input_axes).copy()
     batch, time = x.shape[:2] if layer.batch_first else x.shape[1::-1]
-    return x, None if lengths is None else _check_lengths(lengths, batch, time)
+    return x, None if lengths is None else checked_lengths(lengths, batch, time)
 
 
 def checked_step(layer: Recurrent, x: Any) -> Array:
@@ -37,7 +45,8 @@ def checked_step(layer: Recurrent, x: Any) -> Array:
     return check_input(x, (None, layer.input_size), layer.dtype, axes).copy()
 
 
-def _check_lengths(lengths: ArrayLike, batch: int, time: int) -> Lengths:
+def checked_lengths(lengths: ArrayLike, batch: int, time: int) -> Lengths:
+    """A copy, (batch,) int64 from 0 to time; raises TypeError, ValueError."""
     array = np.array(lengths)  # a copy: the caller's may change
     if array.dtype.kind not in "iu":
         raise TypeError(f"lengths: expected integers, got {array.dtype}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -13,6 +13,14 @@ from fastrnn.checks import check_dtype, check_entries, check_seed, check_size
 from fastrnn.initializers import uniform
 from fastrnn.layers.base import Layer, single_use
 from fastrnn.parameter import Array, Parameter, as_rows
+
+
+class Distinct(NamedTuple):
+    """table[ids] is an embedding of many ids; `pullback` takes the table's gradient."""
+
+    table: Array  # (rows, embedding_dim)
+    ids: NDArray[np.int64]
+    pullback: Callable[[Array], None]
 
 
 class Embedding(Layer):
@@ -55,6 +63,27 @@ class Embedding(Layer):
             self.weight.add_grad(grad)
 
         return y, single_use(pullback, y.shape, self.dtype)
+
+    def distinct(self, x: ArrayLike) -> Distinct | None:
+        """The rows for which there are ids, once each, so that what follows need do its work once
+        for each of them; None where most ids have a row of their own.
+        """
+        ids = self._check(x)
+        if 2 * self.num_embeddings <= ids.size:
+            return Distinct(self.weight.snapshot(), ids, self.weight.add_grad)
+        place = np.zeros(self.num_embeddings, np.int64)
+        place[ids] = 1
+        used = np.flatnonzero(place)
+        if 2 * used.size > ids.size:
+            return None
+        place[used] = np.arange(used.size)
+
+        def pullback(dtable: Array) -> None:
+            grad = np.zeros(self.weight.shape, self.dtype)
+            grad[used] = dtable
+            self.weight.add_grad(grad)
+
+        return Distinct(self.weight.data[used], place[ids], pullback)
 
     def _take(self, ids: NDArray[np.int64]) -> Array:
         y = _core.empty((ids.size, self.embedding_dim), self.dtype == np.float64)

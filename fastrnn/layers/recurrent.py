@@ -24,7 +24,8 @@ from fastrnn.checks import (
 )
 from fastrnn.layers import call
 from fastrnn.layers.base import CallCounter, Layer
-from fastrnn.layers.call import OnGradient
+from fastrnn.layers.call import OnGradient, checked_lengths
+from fastrnn.layers.embedding import Distinct
 from fastrnn.layers.ragged import run_masked
 from fastrnn.layers.stream import Stream
 from fastrnn.parameter import Array, Parameter
@@ -286,15 +287,33 @@ class Recurrent(Layer):
         and runs the steps between them again: far less memory for up to a third more time, and the
         gradients have the same bits (NumPy's BLAS: nearly).
         """
-        if self.bfloat16:
-            raise ValueError(
-                "vjp: expected weights of float32 or float64; bfloat16 is for inference"
-            )
+        self._check_trainable()
         if checkpoint_every is not None:
             checkpoint_every = check_size(checkpoint_every, "checkpoint_every")
         every = checkpoint_every or 0
         output, state, pullback = self._forward(x, state, lengths, mask, True, every)
         return (output, state), pullback
+
+    def of_distinct(
+        self, rows: Distinct, state: Any = None, lengths: ArrayLike | None = None, *, training: bool
+    ) -> tuple[Array, Any, RecurrentPullback | None]:
+        """``(output, state, pullback)`` as `vjp` has them, or not `training` as a call, of the
+        input ``rows.table[rows.ids]``. Each of the table's rows is multiplied once; the pullback's
+        dx is the table's gradient. Not with NumPy's BLAS.
+        """
+        if training:
+            self._check_trainable()
+        axes = rows.ids.shape if self.batch_first else rows.ids.shape[::-1]
+        found = None if lengths is None else checked_lengths(lengths, *axes)
+        table, ids, _ = rows
+        gemm = config.chosen_gemm()
+        return self._recurrence.forward(self, table, state, found, training, 0, gemm, ids)
+
+    def _check_trainable(self) -> None:
+        if self.bfloat16:
+            raise ValueError(
+                "vjp: expected weights of float32 or float64; bfloat16 is for inference"
+            )
 
     def _forward(
         self,

@@ -142,8 +142,10 @@ cdef class Recurrence:
             return owner.split_state(state, batch, names)
         return h, c
 
-    def forward(self, owner, x, state, lengths, bint training, int64_t checkpoint_every, gemm):
-        """``(output, state, pullback)``, see `Recurrent.vjp`; no pullback unless `training`."""
+    def forward(self, owner, x, state, lengths, bint training, int64_t checkpoint_every, gemm, ids=None):
+        """``(output, state, pullback)``, see `Recurrent.vjp`; no pullback unless `training`. Where there are ids,
+        int64 in the place of x's first two axes, x is the table, (rows, input_size), that they refer to.
+        """
         cdef Py_ssize_t k, last = len(self.layers) - 1
         cdef int D = self.directions
         cdef bint first = owner.batch_first, sequences = owner.return_sequences
@@ -151,12 +153,14 @@ cdef class Recurrence:
         cdef bint borrow
         cdef uint64_t seed = 0
         cdef cnp.npy_intp shape[3]
+        cdef cnp.ndarray axes
         cdef Pullback pullback = None
         c_n = y = between = None
-        if lengths is not None or not walkable(x, 3, self.input_size, double):
+        if ids is None and (lengths is not None or not walkable(x, 3, self.input_size, double)):
             x, lengths = self.python.checked(owner, x, lengths)
-        shape[0] = cnp.PyArray_DIM(<cnp.ndarray>x, 0)
-        shape[1] = cnp.PyArray_DIM(<cnp.ndarray>x, 1)
+        axes = x if ids is None else ids
+        shape[0] = cnp.PyArray_DIM(axes, 0)
+        shape[1] = cnp.PyArray_DIM(axes, 1)
         shape[2] = D * self.output_size
         cdef cnp.npy_intp batch = shape[0 if first else 1], time = shape[1 if first else 0]
         h_0, c_0 = self.parts_of(owner, state, batch, STATE_NAMES)
@@ -180,7 +184,7 @@ cdef class Recurrence:
             y = empty_array(3, shape, self.type_num) if sequences or k < last else None
             tape = forward(
                 self.packs_of(k, training, borrow, gemm), k * D, self.states, x, lengths, False, first,
-                h_0, c_0, y, h_n, c_n, training, seed + <uint64_t>(k * D) if seed else 0, checkpoint_every)
+                h_0, c_0, y, h_n, c_n, training, seed + <uint64_t>(k * D) if seed else 0, checkpoint_every, ids if k == 0 else None)
             if training:
                 pullback.tapes.append(tape)
             if k < last:

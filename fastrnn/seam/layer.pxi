@@ -142,7 +142,9 @@ cdef class Tape:
     cdef tuple packs
     cdef list memories
     cdef object x
+    cdef object ids
     cdef object lengths
+    cdef frnn_ids c_ids
     cdef bint batch_first
     cdef Span x_span
     cdef frnn_batch batch
@@ -160,14 +162,15 @@ cdef class Tape:
         return self.x.shape[:self.x.ndim - 1]
 
 
-cdef int batch_of(frnn_batch *batch, object x, object lengths, bint batch_first) except -1:
-    """The batch of x (batch, time, features), time missing for a single step."""
+cdef int batch_of(frnn_batch *batch, object x, object lengths, bint batch_first, object ids=None) except -1:
+    """The batch of x (batch, time, features), time missing for a single step, or of ids (batch, time)."""
     if not cnp.PyArray_Check(x) or cnp.PyArray_NDIM(<cnp.ndarray>x) not in (2, 3):
         raise TypeError(f"x: expected an array with two or three axes, got {type(x).__name__}")
-    cdef int step = cnp.PyArray_NDIM(<cnp.ndarray>x) == 2
+    cdef int step = ids is None and cnp.PyArray_NDIM(<cnp.ndarray>x) == 2
     cdef int first = 0 if batch_first or step else 1
-    batch.batch = cnp.PyArray_DIM(<cnp.ndarray>x, first)
-    batch.time = 1 if step else cnp.PyArray_DIM(<cnp.ndarray>x, 1 - first)
+    cdef cnp.ndarray axes = x if ids is None else ids
+    batch.batch = cnp.PyArray_DIM(axes, first)
+    batch.time = 1 if step else cnp.PyArray_DIM(axes, 1 - first)
     batch.first_step = batch.steps = 0
     batch.lengths = NULL
     if lengths is not None:
@@ -192,6 +195,33 @@ cdef int sequence_span(Span *to, object array, const char *name, int type_num, c
     shape[1] = batch.time if batch_first else batch.batch
     shape[2] = features
     return span(to, array, name, type_num, 3, shape, flags)
+
+
+cdef int table_span(Span *to, object table, const char *name, int type_num, int64_t rows, int64_t features,
+                    int flags) except -1:
+    """Checks (rows, features), whose rows are what `view_of` takes for a batch's."""
+    cdef int64_t *shape = [rows, features]
+    span(to, table, name, type_num, 2, shape, flags)
+    to.stride[1] = to.stride[0]
+    return 0
+
+
+cdef int ids_of(frnn_ids *to, object ids, object x, bint batch_first) except -1:
+    """ids, (B, T), or (T, B) unless `batch_first`, of the rows of x (rows, I); None passes."""
+    cdef Span found
+    cdef int64_t shape[2]
+    to.at.data = NULL
+    to.at.batch_stride = to.at.time_stride = to.x_rows = 0
+    if ids is None:
+        return 0
+    if not cnp.PyArray_Check(ids) or cnp.PyArray_NDIM(<cnp.ndarray>ids) != 2 or cnp.PyArray_NDIM(<cnp.ndarray>x) != 2:
+        raise ValueError("ids: expected two axes, and of x two")
+    shape[0] = cnp.PyArray_DIM(<cnp.ndarray>ids, 0)
+    shape[1] = cnp.PyArray_DIM(<cnp.ndarray>ids, 1)
+    span(&found, ids, b"ids", cnp.NPY_INT64, 2, shape, CONTIGUOUS)
+    to.at = view_of(&found, sizeof(int64_t), 0, batch_first)
+    to.x_rows = cnp.PyArray_DIM(<cnp.ndarray>x, 0)
+    return 0
 
 
 cdef int state_span(Span *to, object array, const char *name, Pack pack, const frnn_batch *batch,
@@ -236,7 +266,7 @@ cdef Memory place(void **workspaces, const size_t *sizes, int calls, char *stack
 
 
 cpdef forward(tuple packs, int64_t first, int64_t layers, x, lengths, bint reverse, bint batch_first,
-              h_0, c_0, y, h_n, c_n, bint training, uint64_t seed=0, int64_t checkpoint_every=0):
+              h_0, c_0, y, h_n, c_n, bint training, uint64_t seed=0, int64_t checkpoint_every=0, ids=None):
     """Run one layer over x in one or two directions at once, one pack each; the second is the other way.
 
     x is (B, T, I), (T, B, I) unless `batch_first`, or for one time step (B, I); any strides but the
@@ -244,7 +274,8 @@ cpdef forward(tuple packs, int64_t first, int64_t layers, x, lengths, bint rever
     (layers, B, P), c_0 (layers, B, H) or None for zeros; h_n, c_n, likewise or None, are written, and may be h_0
     and c_0; this layer's states begin at index `first`. Returns a Tape when training, else None. `seed`, for the
     other direction the next number, chooses the masks of zoneout and dropout. The tape keeps all steps, or with
-    `checkpoint_every` the states every so many.
+    `checkpoint_every` the states every so many. With ids,
+    int64 (B, T), or (T, B), x is a table (rows, I), of which they say the row that enters each step.
     """
     cdef size_t size
     cdef frnn_forward_args args[DIRECTIONS]
@@ -271,9 +302,14 @@ cpdef forward(tuple packs, int64_t first, int64_t layers, x, lengths, bint rever
     I = pack.layer.input_size
     H = pack.layer.hidden_size
     P = pack.state_size
-    batch_of(&batch, x, lengths, batch_first)
-    step = cnp.PyArray_NDIM(<cnp.ndarray>x) == 2
-    sequence_span(&read[0], x, b"x", pack.type_num, &batch, step, batch_first, I, READ)
+    cdef frnn_ids c_ids
+    ids_of(&c_ids, ids, x, batch_first)
+    batch_of(&batch, x, lengths, batch_first, ids)
+    step = ids is None and cnp.PyArray_NDIM(<cnp.ndarray>x) == 2
+    if ids is None:
+        sequence_span(&read[0], x, b"x", pack.type_num, &batch, step, batch_first, I, READ)
+    else:
+        table_span(&read[0], x, b"x", pack.type_num, c_ids.x_rows, I, READ)
     sequence_span(&written[0], y, b"y", pack.type_num, &batch, step, batch_first, calls * P, WRITTEN)
     state_span(&read[1], h_0, b"h_0", pack, &batch, first, calls, layers, P, READ)
     state_span(&read[2], c_0, b"c_0", pack, &batch, first, calls, layers, H, READ)
@@ -291,6 +327,8 @@ cpdef forward(tuple packs, int64_t first, int64_t layers, x, lengths, bint rever
         tape.packs = packs
         tape.memories = []
         tape.x = x
+        tape.ids = ids
+        tape.c_ids = c_ids
         tape.lengths = lengths
         tape.batch_first = batch_first
         tape.reverse = reverse
@@ -315,6 +353,7 @@ cpdef forward(tuple packs, int64_t first, int64_t layers, x, lengths, bint rever
         args[d].threads = frnn_num_threads()
         args[d].seed = seed + <uint64_t>d
         args[d].checkpoint_every = checkpoint_every
+        args[d].ids = c_ids
         if training:
             check(frnn_tape_size(&pack.layer, &batch, checkpoint_every, &size))
             memory = allocate(size)
@@ -376,7 +415,7 @@ cpdef backward(Tape tape, int64_t first, int64_t layers, dy, dh_n, dc_n, bint wi
     """BPTT of the forward call that made the tape, which is consumed; returns ``(dx, gradients)``.
 
     dy (B, T, D*P), dh_n (layers, B, P), dc_n (layers, B, H) are read, None for zeros; dh_0 and dc_0 are written,
-    None where not wanted. New are dx, for each direction (B, T, I), None unless `with_dx`, and the weights' gradients:
+    None where not wanted. New are dx, for each direction as x, None unless `with_dx`, and the weights' gradients:
     `wanted` has for each direction nine things in the order of WEIGHTS, and for each that is not None `gradients`
     has (thing, gradient). Sequences are laid out as x was. flow, for each direction a float64 array (B, T) or None,
     gets the sum of squares of the gradient that reaches each h.
@@ -407,7 +446,7 @@ cpdef backward(Tape tape, int64_t first, int64_t layers, dy, dh_n, dc_n, bint wi
     if flow is not None and len(flow) != calls:
         raise ValueError(f"flow: expected {calls}, got {len(flow)}")
     cdef int64_t H = pack.layer.hidden_size, I = pack.layer.input_size, P = pack.state_size
-    cdef bint step = tape.x.ndim == 2
+    cdef bint step = tape.ids is None and tape.x.ndim == 2
     flow_shape[0] = tape.batch.batch
     flow_shape[1] = tape.batch.time
     read[0] = tape.x_span
@@ -433,7 +472,10 @@ cpdef backward(Tape tape, int64_t first, int64_t layers, dy, dh_n, dc_n, bint wi
         pack = tape.packs[d]
         memory = memories[d]
         own_dx = empty_like(tape.x) if with_dx else None
-        sequence_span(&dx_span, own_dx, b"dx", pack.type_num, &tape.batch, step, tape.batch_first, I, WRITTEN)
+        if tape.ids is None:
+            sequence_span(&dx_span, own_dx, b"dx", pack.type_num, &tape.batch, step, tape.batch_first, I, WRITTEN)
+        else:
+            table_span(&dx_span, own_dx, b"dx", pack.type_num, tape.c_ids.x_rows, I, WRITTEN)
         dx.append(own_dx)
         new_gradients(gradients, args[d].gradients, &pack.layer, wanted[d], pack.type_num)
         args[d].pack = pack.backward_pack.data
@@ -452,6 +494,7 @@ cpdef backward(Tape tape, int64_t first, int64_t layers, dy, dh_n, dc_n, bint wi
         args[d].accumulate = False
         args[d].checkpoint_every = tape.checkpoint_every
         args[d].forward_pack = pack.forward_pack.data
+        args[d].ids = tape.c_ids
         args[d].w_ih = pack.w_ih_data
         args[d].provider = NULL if failure is None else &provider
         args[d].threads = frnn_num_threads()

@@ -16,6 +16,7 @@ typedef struct {
     unsigned without; // outputs that are not asked for, as BIT(which)
     int64_t checkpoint_every;
     int bfloat16; // weights of it; for inference
+    int ids;      // x is a table, whose rows enter by ids
 } options;
 
 // --- Problems -----------------------------------------------------------------------------------
@@ -133,11 +134,20 @@ static inline void run_layer(problem *p, const options *o) {
         if (which >= OUTPUTS && ((o->without & BIT(which)) || (o->inference && which >= DX))) continue;
         int64_t n[3];
         shape_of(p, which, n);
-        const int strided = which == X || which == Y || which == DX || which == DY;
+        const int x_side = which == X || which == DX;
+        const int strided = which == Y || which == DY || (x_side && !o->ids);
         const frnn_dtype dtype = which == FLOW ? FRNN_F64 : o->dtype;
         arrays[which] = array_new(dtype, n, strided ? o->layout : BATCH_FIRST);
         if (which < OUTPUTS) array_put(&arrays[which], p->of[which]);
     }
+    const int64_t B = p->B, T = p->T;
+    frnn_ids ids = {{NULL, o->layout == TIME_FIRST ? 1 : T, o->layout == TIME_FIRST ? B : 1}, B * T};
+    if (o->ids) {
+        int64_t *const at = ids.at.data = malloc((size_t)(B * T) * sizeof *at);
+        for (int64_t b = 0; b < B; b++)
+            for (int64_t t = 0; t < T; t++) at[b * ids.at.batch_stride + t * ids.at.time_stride] = b * T + t;
+    }
+    const frnn_view table = {arrays[X].data, p->I, 0}, dtable = {arrays[DX].data, p->I, 0};
     gemm_context context = {0};
     const frnn_provider provider = {naive_gemm, &context};
     const frnn_pack_kind copied = o->bfloat16 ? FRNN_PACK_BFLOAT16 : FRNN_PACK_FORWARD;
@@ -151,7 +161,7 @@ static inline void run_layer(problem *p, const options *o) {
     const frnn_forward_args forward = {
         .pack = forward_pack.data,
         .batch = batch,
-        .x = array_view(&arrays[X]),
+        .x = o->ids ? table : array_view(&arrays[X]),
         .h0 = arrays[H0].data,
         .c0 = arrays[C0].data,
         .y = array_view(&arrays[Y]),
@@ -163,6 +173,7 @@ static inline void run_layer(problem *p, const options *o) {
         .threads = o->threads,
         .seed = p->seed,
         .checkpoint_every = o->inference ? 0 : o->checkpoint_every,
+        .ids = ids,
     };
     EXPECT(FRNN_OK, frnn_forward_workspace(&forward, &bytes));
     memory workspace = memory_new(bytes, 0);
@@ -175,12 +186,12 @@ static inline void run_layer(problem *p, const options *o) {
         frnn_backward_args backward = {
             .pack = pack.data,
             .batch = batch,
-            .x = array_view(&arrays[X]),
+            .x = o->ids ? table : array_view(&arrays[X]),
             .tape = tape.data,
             .dy = array_view(&arrays[DY]),
             .dh_n = arrays[DH_N].data,
             .dc_n = arrays[DC_N].data,
-            .dx = array_view(&arrays[DX]),
+            .dx = o->ids ? dtable : array_view(&arrays[DX]),
             .dh0 = arrays[DH0].data,
             .dc0 = arrays[DC0].data,
             .flow = (double *)(void *)arrays[FLOW].data,
@@ -190,6 +201,7 @@ static inline void run_layer(problem *p, const options *o) {
             .seed = p->seed,
             .checkpoint_every = o->checkpoint_every,
             .forward_pack = o->checkpoint_every ? forward_pack.data : NULL,
+            .ids = ids,
         };
         for (int i = 0; i < FRNN_WEIGHTS; i++) backward.gradients[i] = arrays[DW_IH + i].data;
         EXPECT(FRNN_OK, frnn_backward_workspace(&backward, &bytes));
@@ -200,6 +212,7 @@ static inline void run_layer(problem *p, const options *o) {
         memory_end(&tape, "the tape");
     }
     if (o->checkpoint_every) memory_end(&forward_pack, "the forward pack");
+    free(ids.at.data);
     for (int which = 0; which < ALL; which++) {
         const size_t count = (size_t)count_of(p, which);
         if (!arrays[which].data) {
@@ -234,12 +247,12 @@ static inline const char *describe(const problem *p, const options *o) {
              l->gate_activation, l->state_activation, l->clip, l->peephole ? " peephole" : "",
              l->layer_norm ? " normalised" : "", l->zoneout_h, l->zoneout_c, l->recurrent_dropout);
     snprintf(text, sizeof text,
-             "%s I=%d H=%d B=%d T=%d%s%s%s, %s %s threads=%d layout=%d%s%s%s%s without=%x checkpoints=%d",
+             "%s I=%d H=%d B=%d T=%d%s%s%s, %s %s threads=%d layout=%d%s%s%s%s%s without=%x checkpoints=%d",
              frnn_cell_name(l->cell), (int)p->I, (int)p->H, (int)p->B, (int)p->T, p->lengths ? " ragged" : "",
              p->reverse ? " reverse" : "", is_plain(l) ? "" : variant, o->isa,
              o->dtype == FRNN_F32 ? "float32" : "float64", o->threads, o->layout,
              o->provider ? " provider" : "", o->borrowed ? " borrowed" : "", o->inference ? " inference" : "",
-             o->bfloat16 ? " bfloat16" : "", o->without, (int)o->checkpoint_every);
+             o->bfloat16 ? " bfloat16" : "", o->ids ? " ids" : "", o->without, (int)o->checkpoint_every);
     return text;
 }
 

@@ -161,7 +161,8 @@ static void check_weights(void) {
 #define SPOIL_BACKWARD(statement) SPOILED(FRNN_BAD_ARGUMENT, frnn_backward, frnn_backward_args, statement)
 #define SPOIL_BATCH(spoil, args_type, function) \
     do { \
-        static const int64_t low[] = {3, -1}, high[] = {4, 3}, huge = (int64_t)1 << 40; \
+        static const int64_t low[] = {3, -1}, high[] = {4, 3}, ids[] = {0, 1, 2, 0, 3, 1}, \
+                             huge = (int64_t)1 << 40; \
         spoil(args.pack = NULL); \
         spoil(args.pack = zeros); \
         spoil(args.x.data = NULL); \
@@ -174,6 +175,11 @@ static void check_weights(void) {
         spoil(args.batch.steps = 4); \
         spoil(args.checkpoint_every = -1); \
         spoil((args.checkpoint_every = 1, args.batch.steps = 1)); \
+        spoil(args.ids = ((frnn_ids){{(void *)ids, 3, 1}, 3})); \
+        spoil(args.ids = ((frnn_ids){{(void *)ids, 3, 1}, 0})); \
+        spoil((args.ids = ((frnn_ids){{(void *)ids, 3, 1}, 4}), args.checkpoint_every = 1)); \
+        spoil((args.ids = ((frnn_ids){{(void *)ids, 3, 1}, 4}), \
+               args.provider = &(frnn_provider){naive_gemm, NULL}, args.w_ih = zeros)); \
         spoil(args.batch.lengths = low); \
         spoil(args.batch.lengths = high); \
         spoil((args.provider = &(frnn_provider){NULL, NULL}, args.w_ih = zeros)); \

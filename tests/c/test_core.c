@@ -84,6 +84,16 @@ static void check_options(const problem *base, options o) {
     problem_end(&again);
 }
 
+// x as a table: only the gradients of W are summed in another order.
+static void check_ids(const problem *expected, const problem *base, options o) {
+    o.ids = 1;
+    problem again = run_again(base, &o);
+    check_close(expected, &again, &o);
+    check_same(base, &again, &o, OUTPUTS, o.inference ? DX : DW_IH);
+    if (!o.inference) check_same(base, &again, &o, DW_IH + 1, ALL);
+    problem_end(&again);
+}
+
 // Each row alone gives its own part of the whole batch's outputs.
 static void check_rows(const problem *whole, const options *o) {
     for (int64_t b = 0; b < whole->B; b++) {
@@ -181,6 +191,8 @@ static void check_problem(problem *expected) {
                 options checkpoints = layer->proj_size ? other : borrowed;
                 checkpoints.checkpoint_every = 2 * other.threads - 1;
                 check_options(&base, checkpoints);
+                check_ids(expected, &base, other);
+                check_ids(&mean, &still, inference);
             }
             // A row's masks depend on its place in the batch and on its steps.
             const int divisible = !has_masks(layer) && !brief;
