@@ -76,8 +76,8 @@ def limit(row: AnyRow, kind: str, machine: Machine) -> Limit:
     """Of one pass; `kind` as in ``row.kinds``."""
     if isinstance(row, Model):
         layers = [limit(layer, "training", machine) for layer in row.rows()]
-        dense = row.dense_flops() / machine.flops[row.dtype]
-        return replace(layers[-1], seconds=dense + sum(layer.seconds for layer in layers))
+        others = (row.dense_flops() - row.repeated_flops()) / machine.flops[row.dtype]
+        return replace(layers[-1], seconds=others + sum(layer.seconds for layer in layers))
     peak = machine.flops[row.dtype]
     inputs, hidden, blocks = row.input_size, row.hidden_size, GATES[row.cell] * row.hidden_size
     lengths = row.lengths()
