@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastrnn import _core
 from fastrnn.checks import check_input
-from fastrnn.config import gemm
+from fastrnn.config import default_gemm
 from fastrnn.parameter import Array
 
 if TYPE_CHECKING:
@@ -21,9 +21,9 @@ __all__ = [
     "checked",
     "checked_lengths",
     "checked_step",
+    "default_gemm",
     "drawn",
     "final_gradient",
-    "gemm",
     "last_output",
 ]
 

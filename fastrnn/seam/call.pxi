@@ -47,6 +47,8 @@ cdef class Recurrence:
     cdef bint bfloat16
     cdef bint has_c
     cdef bint draws  # masks, whatever its dropout
+    cdef bint numpy_is_default  # with the instruction set `isa`
+    cdef const char *isa
     cdef int type_num
     cdef int directions
     cdef int64_t states
@@ -104,7 +106,7 @@ cdef class Recurrence:
             if (pack.isa == frnn_isa() and pack.gemm is gemm and not (training and pack.backward_pack is None)
                     and versions_of(weights, packed.versions, False)):
                 return packed.packs
-        numpy_gemm = not self.bfloat16 and self.python.gemm() == "numpy"
+        numpy_gemm = not self.bfloat16 and self.by_numpy(gemm)
         borrow = borrow and training and not layer.c.proj_size
         if not borrow: # the old ones' memory, near in the caches, is there for the new ones
             packed = None
@@ -122,6 +124,20 @@ cdef class Recurrence:
             with cython.critical_section(self):
                 self.packed[k] = packed
         return packed.packs
+
+    cdef bint by_numpy(self, gemm) except -1:
+        """Whether the products over all steps are NumPy's, where `gemm` is what was asked for, None for the default."""
+        cdef const char *isa = frnn_isa()
+        if gemm is not None:
+            return gemm == "numpy"
+        with cython.critical_section(self):
+            if self.isa == isa:
+                return self.numpy_is_default
+        cdef bint by_default = self.python.default_gemm(isa.decode()) == "numpy"
+        with cython.critical_section(self):
+            self.numpy_is_default = by_default
+            self.isa = isa
+        return by_default
 
     cdef object new_state(self, int64_t batch, int64_t features):
         cdef cnp.npy_intp *shape = [self.states, batch, features]
