@@ -62,6 +62,7 @@ def test_a_model_is_its_layers_one_after_the_other(
     model = model_of(name, dtype.name)
     ids = rng.integers(0, 11, (6, 9))
     lengths = LENGTHS if ragged else None
+    assert (model._distinct(ids) is None) == (config.gemm() == "numpy")
     wanted, wanted_gradients = one_by_one(model, ids, lengths, ones)
     found = []
     for threads in (1, 3):

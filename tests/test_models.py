@@ -131,6 +131,35 @@ def test_dx_is_left_out_unless_wanted(first: Layer) -> None:
     assert weights == same_weights
 
 
+def test_layers_may_be_subclasses_with_ways_of_their_own() -> None:
+    """Whose pullbacks take one argument, and whose calls are not passed by."""
+
+    class Twice(Embedding):
+        def __call__(self, x: Any) -> Any:
+            return 2 * super().__call__(x)
+
+        def vjp(self, x: Any) -> Any:
+            y, pullback = super().vjp(x)
+            return 2 * y, lambda dy: pullback(2 * dy)
+
+    class Counted(GRU):
+        calls = 0
+
+        def vjp(self, *arguments: Any, **options: Any) -> Any:  # type: ignore[override]
+            self.calls += 1
+            output, pullback = super().vjp(*arguments, **options)
+            return output, lambda dy: pullback(dy)
+
+    ids, layer = np.random.default_rng(0).integers(0, 3, (4, 5)), Counted(4, 2, seed=2)
+    model = Sequential([Twice(3, 4, seed=1), layer])
+    plain = Embedding(3, 4, seed=1)
+    (y, _), pullback = model.vjp(ids)
+    pullback(np.ones_like(y))
+    assert layer.calls == 1
+    assert np.array_equal(y, layer(2 * plain(ids))[0])
+    assert np.array_equal(model(ids), y)
+
+
 def test_gradients_are_those_of_central_differences() -> None:
     model = classifier()
     dy = np.random.default_rng(1).normal(size=(3, 3))
