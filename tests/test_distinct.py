@@ -98,6 +98,7 @@ def test_rows_that_come_once_or_go_to_numpy_are_taken_one_by_one(rng: Any) -> No
     first = Embedding(50, 6, seed=1)
     assert first.distinct(np.arange(12).reshape(3, 4)) is None
     assert first.distinct(np.zeros((3, 4), int)) is not None
+    assert Embedding(1000, 6, seed=1).distinct(np.zeros((3, 4), int)) is None
     model, ids = model_of("gru", "float32"), rng.integers(0, 11, (5, 20))
     with config.using(gemm="numpy"):
         wanted, _ = one_by_one(model, ids, None, ones)
