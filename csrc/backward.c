@@ -45,6 +45,7 @@ static const void *input_gates(const plan *p) {
 static int64_t input_ld(const plan *p) {
     return p->run.tape.raw_x ? p->run.tape.raw_ld : p->run.tape.gates_ld;
 }
+
 static void make_plan(const frnn_backward_args *args, int threads, plan *plan, frnn_arena *arena) {
     const frnn_pack_header *pack = args->pack;
     const frnn_layer *layer = &pack->layer;
@@ -183,13 +184,17 @@ static void weight_gradients(const plan *p, int thread, int threads, void *scrat
     void *const dw_ih = p->with_provider ? NULL : to[FRNN_W_IH];
     void *const dw_hh = p->with_provider ? NULL : to[FRNN_W_HH];
     const int two_products = p->info->late < p->info->gates;
-    const int64_t lines = frnn_ceil_div(I * item, FRNN_ALIGN) + frnn_ceil_div(P * item, FRNN_ALIGN);
-    const int parts = two_products ? 1 : column_parts(lines, threads), part = thread % parts;
+    // A table's rows are few: they are no part of what is shared out by columns.
+    const int64_t x_lines = p->table ? 0 : frnn_ceil_div(I * item, FRNN_ALIGN);
+    const int64_t lines = x_lines + frnn_ceil_div(P * item, FRNN_ALIGN);
+    const int parts = two_products || p->with_provider ? 1 : column_parts(lines, threads),
+              part = thread % parts;
     const int64_t row_parts = threads / parts, row_part = thread / parts, rows = p->info->gates * H;
     const int64_t begin = rows * row_part / row_parts, end = rows * (row_part + 1) / row_parts;
     int64_t first_line = lines * part / parts, end_line = lines * (part + 1) / parts;
-    const frnn_outer x = outer_part((frnn_outer){x_rows, p, 0, I, dw_ih, I}, item, &first_line, &end_line);
-    const frnn_outer h = outer_part((frnn_outer){h_rows, p, 0, P, dw_hh, P}, item, &first_line, &end_line);
+    frnn_outer x = {x_rows, p, 0, I, dw_ih, I}, h = {h_rows, p, 0, P, dw_hh, P};
+    if (!p->table) x = outer_part(x, item, &first_line, &end_line);
+    h = outer_part(h, item, &first_line, &end_line);
     // Of layers that are normalised the gradients of W x and R h are not those of the sum.
     const int norm = layer->layer_norm;
     frnn_outer sides[3] = {x, h, {frnn_second_rows, &p->run, 0, H, two_products ? dw_hh : NULL, H}};
@@ -227,9 +232,12 @@ static void weight_gradients(const plan *p, int thread, int threads, void *scrat
         frnn_outer_products(kernels, layer->dtype, block, p->run.hidden, p->run.tape.raw_ld, &mine, 1, &h, 1,
                             NULL, scratch, accumulate);
     }
-    if (p->table && p->run.schedule.rows)
+    if (p->table && p->run.schedule.rows) {
+        const int64_t first = rows * thread / threads, last = rows * (thread + 1) / threads;
+        const frnn_outer_columns own = {first, last - first, first, 1};
         frnn_outer_products(kernels, layer->dtype, (frnn_block){0, p->args->ids.x_rows}, p->table,
-                            input_ld(p), &mine, 1, &x, 1, NULL, scratch, p->run.accumulate);
+                            input_ld(p), &own, 1, &x, 1, NULL, scratch, p->run.accumulate);
+    }
     for (const frnn_outer_columns *g = groups; g < groups + count && p->run.schedule.rows; g++) {
         const size_t bytes = (size_t)(g->columns * item);
         if (g->sides & 1 && db_ih) memcpy(db_ih + g->c_row * item, sums + g->first * item, bytes);
