@@ -33,9 +33,7 @@ static frnn_status check(const frnn_backward_args *args) {
     if (!frnn_checkpoints_allowed(&args->batch, args->checkpoint_every)) return FRNN_BAD_ARGUMENT;
     if (args->checkpoint_every && !frnn_pack_check(args->forward_pack, FRNN_PACK_FORWARD))
         return FRNN_BAD_ARGUMENT;
-    if (args->ids.at.data && (args->provider || args->checkpoint_every)) return FRNN_BAD_ARGUMENT;
-    const frnn_status status = frnn_batch_check(&args->batch);
-    return status == FRNN_OK ? frnn_ids_check(&args->ids, &args->batch) : status;
+    return frnn_inputs_check(&args->batch, &args->ids, !args->provider && !args->checkpoint_every);
 }
 
 // The gradients of W x.

@@ -30,9 +30,7 @@ static frnn_status check(const frnn_forward_args *args) {
     if (args->provider && (!args->provider->gemm || !args->w_ih)) return FRNN_BAD_ARGUMENT;
     if (!frnn_checkpoints_allowed(&args->batch, args->checkpoint_every)) return FRNN_BAD_ARGUMENT;
     if (args->checkpoint_every && !args->tape) return FRNN_BAD_ARGUMENT;
-    if (args->ids.at.data && (args->provider || args->checkpoint_every)) return FRNN_BAD_ARGUMENT;
-    const frnn_status status = frnn_batch_check(&args->batch);
-    return status == FRNN_OK ? frnn_ids_check(&args->ids, &args->batch) : status;
+    return frnn_inputs_check(&args->batch, &args->ids, !args->provider && !args->checkpoint_every);
 }
 
 // For a call that gets this many threads; it wants no less memory than with fewer.

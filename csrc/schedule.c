@@ -15,9 +15,11 @@ frnn_status frnn_batch_check(const frnn_batch *batch) {
     return FRNN_OK;
 }
 
-frnn_status frnn_ids_check(const frnn_ids *ids, const frnn_batch *batch) {
+frnn_status frnn_inputs_check(const frnn_batch *batch, const frnn_ids *ids, int takes_ids) {
     const int64_t *const at = ids->at.data;
-    if (!at) return FRNN_OK;
+    if (at && !takes_ids) return FRNN_BAD_ARGUMENT;
+    const frnn_status status = frnn_batch_check(batch);
+    if (status != FRNN_OK || !at) return status;
     if (ids->x_rows < 1) return FRNN_BAD_ARGUMENT;
     if (ids->x_rows > INT32_MAX) return FRNN_TOO_LARGE;
     for (int64_t b = 0; b < batch->batch; b++)

@@ -68,8 +68,8 @@ static inline void frnn_cursor_next(const frnn_schedule *s, frnn_cursor *at) {
 }
 
 frnn_status frnn_batch_check(const frnn_batch *batch);
-frnn_status frnn_ids_check(const frnn_ids *ids,
-                           const frnn_batch *batch); // every id is a row; or there are none
+// Of a batch and the ids of its inputs, if any, which are to be rows of their table; whether a call `takes_ids`.
+frnn_status frnn_inputs_check(const frnn_batch *batch, const frnn_ids *ids, int takes_ids);
 // Which row of its table enters sorted row r at a step.
 static inline int64_t frnn_id_at(const frnn_schedule *s, const frnn_ids *ids, int64_t r, int64_t step) {
     return ((const int64_t *)ids->at.data)[frnn_offset(s, &ids->at, r, step)];
