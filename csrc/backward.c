@@ -3,8 +3,9 @@
 
 #include <string.h>
 
-// Columns of dW and dR for each thread at least, in cache lines.
+// Columns of dW and dR for each thread at least, in cache lines, and terms of their sums.
 #define COLUMN_LINES 8
+#define COLUMN_TERMS 64
 
 typedef struct {
     const frnn_backward_args *args;
@@ -153,9 +154,10 @@ static void h_rows(const void *context, int64_t begin, int64_t count, const void
 // --- The products -------------------------------------------------------------------------------
 
 // Into how many parts `lines` of the columns of dW and dR are cut, where that many threads make them: each packs what
-// of x and h belongs to its own columns. Parts are so large that their tiles are full.
-static int column_parts(int64_t lines, int threads) {
-    int parts = threads;
+// of x and h belongs to its own columns. Parts are so large that their tiles are full; of few terms to write takes
+// longer than to pack, and whole rows are written faster.
+static int column_parts(int64_t lines, int64_t terms, int threads) {
+    int parts = terms < COLUMN_TERMS ? 1 : threads;
     while (parts > 1 && (threads % parts || lines / parts < COLUMN_LINES)) parts--;
     return parts;
 }
@@ -185,7 +187,8 @@ static void weight_gradients(const plan *p, int thread, int threads, void *scrat
     // A table's rows are few: they are no part of what is shared out by columns.
     const int64_t x_lines = p->table ? 0 : frnn_ceil_div(I * item, FRNN_ALIGN);
     const int64_t lines = x_lines + frnn_ceil_div(P * item, FRNN_ALIGN);
-    const int parts = two_products || p->with_provider ? 1 : column_parts(lines, threads),
+    const int parts =
+                  two_products || p->with_provider ? 1 : column_parts(lines, p->run.schedule.rows, threads),
               part = thread % parts;
     const int64_t row_parts = threads / parts, row_part = thread / parts, rows = p->info->gates * H;
     const int64_t begin = rows * row_part / row_parts, end = rows * (row_part + 1) / row_parts;
