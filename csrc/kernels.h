@@ -33,6 +33,7 @@ typedef struct {
     // and, of either kind: hr, W_hr's panels, forward [P blocks][H][lanes], backward [H blocks][P][lanes]; the
     // others as they are given
     size_t w, r, b_x, b_h, hr, w_ch, ln_ih, ln_hh, ln_c, bytes;
+    int fetch_w, fetch_r;    // whether a tile fetches the panels of W, or R, that the next ones read
     const void *w_ih, *w_hh; // NULL unless borrowed
 } frnn_pack_header;
 
