@@ -6,8 +6,6 @@
 #define PACK_MAGIC 0x6b6361706e6e7266u // "frnnpack"
 // Moving a value through the caches takes as long as some multiply-adds.
 #define VALUE_WORK 2
-// Panels that L2 holds need no fetching.
-#define L2_BYTES ((size_t)1 << 20)
 
 // Weights that are copied as they are given, and where their offset stands in the header.
 static const struct {
@@ -54,8 +52,8 @@ static frnn_status layout(const frnn_layer *layer, frnn_pack_kind kind, frnn_pac
     frnn_carve(&arena, copies ? G * (forward ? frnn_panel_rows(products, P) : H) : 0,
                (size_t)whole_vectors(forward ? H : P) * item);
     header->b_x = arena.used;
-    header->fetch_w = header->r - header->w > L2_BYTES;
-    header->fetch_r = header->b_x - header->r > L2_BYTES;
+    header->fetch_w = header->r - header->w > FRNN_L2_BYTES;
+    header->fetch_r = header->b_x - header->r > FRNN_L2_BYTES;
     frnn_carve(&arena, biases ? G * H : 0, item);
     header->b_h = arena.used;
     frnn_carve(&arena, biases ? G * H : 0, item);
