@@ -71,6 +71,7 @@ static void make_plan(const frnn_forward_args *args, int threads, plan *plan, fr
         (norm ? run->tape.raw_ld : run->tape.gates_ld) * (int64_t)item; // a row of W x
     const size_t state_bytes = (size_t)run->tape.state_ld * item;
     run->fetch_gates = run->training && x_rows * gates_bytes > FRNN_L2_BYTES;
+    run->fetch_y = run->y.data && run->schedule.rows * P * (int64_t)item > FRNN_L2_BYTES;
     int64_t gates_rows;
     if (run->projected) {
         run->chunk_steps = frnn_max(1, FRNN_PROVIDER_ROWS / B);

@@ -70,7 +70,7 @@ typedef struct {
     frnn_ids ids; // at.data NULL: none
     void *table;  // [ids.x_rows][as a row of W x]: what W makes of the table's rows
     int training;
-    int fetch_gates;               // whether the rows that W x goes to are fetched ahead
+    int fetch_gates, fetch_y;      // whether the rows are fetched ahead that W x goes to, or y
     int projected;                 // x's part is in gates already
     int64_t gates_start;           // training or projected: the tape row at which gates begins
     int64_t chunk_steps;           // steps whose input is projected at a time
