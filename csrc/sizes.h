@@ -23,7 +23,7 @@
 #define FRNN_SUM_BLOCK 512
 // Columns of A that such a sum takes at a time: whole cache lines.
 #define FRNN_OUTER_ROWS 32
-// What more bytes are than L2 is sure to hold is fetched there ahead of its use, and other memory is not.
+// More bytes than these may not all be in L2: they are fetched there ahead of their use.
 #define FRNN_L2_BYTES (1024 * 1024)
 // Rows that a provider of products takes at a time.
 #define FRNN_PROVIDER_ROWS 8192
