@@ -75,7 +75,7 @@ static void make_plan(const frnn_backward_args *args, int threads, plan *plan, f
                              (double)B * (G * H * P + second)};
     const int64_t x_rows = args->ids.at.data ? args->ids.x_rows : rows;
     plan->multiply_adds = 2.0 * rows * (G * H * P + second) + 2.0 * x_rows * G * H * I;
-    plan->threads = frnn_threads_for(plan->multiply_adds, threads);
+    plan->threads = frnn_loop_threads(&plan->work, plan->multiply_adds, threads);
 
     frnn_arena tape_arena = {.base = args->tape};
     frnn_tape_carve(&run->tape, layer, &run->schedule, &tape_arena);

@@ -62,7 +62,7 @@ static void make_plan(const frnn_forward_args *args, int threads, plan *plan, fr
     const int64_t x_rows = args->ids.at.data ? args->ids.x_rows : run->schedule.rows;
     plan->multiply_adds =
         (double)run->schedule.rows * (info->gates * H * P + second) + (double)x_rows * info->gates * H * I;
-    plan->threads = frnn_threads_for(plan->multiply_adds, threads);
+    plan->threads = frnn_loop_threads(&plan->work, plan->multiply_adds, threads);
 
     frnn_arena tape_arena = {.base = args->tape};
     frnn_tape_carve(&run->tape, layer, &run->schedule, &tape_arena);

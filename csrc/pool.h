@@ -39,7 +39,8 @@ typedef struct {
 } frnn_work;
 
 int frnn_threads_for(double multiply_adds, int threads); // of these, worth starting for so much work
-int frnn_threads_of(int threads, int call, int calls);   // a call's part of them, at least one
+int frnn_loop_threads(const frnn_work *work, double multiply_adds, int threads); // likewise, for such a loop
+int frnn_threads_of(int threads, int call, int calls); // a call's part of them, at least one
 int frnn_by_rows(const frnn_work *work, int threads);
 frnn_share frnn_share_of(const frnn_work *work, int thread, int threads, frnn_barrier *barrier);
 
