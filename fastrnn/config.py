@@ -11,7 +11,7 @@ import numpy as np
 
 from fastrnn import _core
 
-GEMMS = ("native", "numpy")
+GEMMS = _core.GEMMS
 
 
 def default_gemm(isa: str) -> str:
@@ -36,17 +36,12 @@ def _from_environment() -> str | None:
     return os.environ.get("FASTRNN_GEMM")
 
 
-_gemm: str | None = _from_environment()
+_core.set_gemm(_from_environment())
 
 
 def gemm() -> str:
     """The provider of products over all steps in use: "native" or "numpy"."""
-    return _gemm or default_gemm(_core.isa())
-
-
-def chosen_gemm() -> str | None:
-    """The provider that was asked for, None for the instruction set's default."""
-    return _gemm
+    return _core.chosen_gemm() or default_gemm(_core.isa())
 
 
 @contextmanager
@@ -55,19 +50,18 @@ def using(isa: str | None = None, gemm: str | None = None) -> Iterator[None]:
 
     Raises ValueError for an `isa` that this CPU lacks (see ``_core.isas()``) or an unknown `gemm`.
     """
-    global _gemm
     if gemm is not None and gemm not in GEMMS:
         raise ValueError(f"gemm: expected one of {', '.join(GEMMS)}, got {gemm!r}")
-    before = _core.isa(), _gemm
+    before = _core.isa(), _core.chosen_gemm()
     try:
         if isa is not None:
             _core.set_isa(isa)
         if gemm is not None:
-            _gemm = gemm
+            _core.set_gemm(gemm)
         yield
     finally:
         _core.set_isa(before[0])
-        _gemm = before[1]
+        _core.set_gemm(before[1])
 
 
 def set_num_threads(threads: int) -> None:

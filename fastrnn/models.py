@@ -72,7 +72,7 @@ class Sequential(Model):
         layer: Any
         if rows is not None:
             layer = self.layers[1]
-            x, states[1], _ = layer.of_distinct(rows, states[1], lengths, training=False)
+            (x, states[1]), _ = layer.of_distinct(rows, states[1], lengths, training=False)
         for place in range(0 if rows is None else 2, len(self.layers)):
             layer = self.layers[place]
             if layer.recurrent:
@@ -96,7 +96,7 @@ class Sequential(Model):
         layer: Any
         if rows is not None:
             layer = self.layers[1]
-            x, states[1], pullback = layer.of_distinct(rows, states[1], lengths, training=True)
+            (x, states[1]), pullback = layer.of_distinct(rows, states[1], lengths, training=True)
             pullbacks.append(_through_rows(rows, pullback))
         for place in range(0 if rows is None else 2, len(self.layers)):
             layer = self.layers[place]

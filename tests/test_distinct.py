@@ -135,5 +135,5 @@ def test_time_may_come_first(rng: Any) -> None:
     first, second = layers()
     want = second(first(ids), lengths=LENGTHS)[0]  # type: ignore[call-arg]
     rows = first.distinct(ids)  # type: ignore[attr-defined]
-    got, _, _ = second.of_distinct(rows, None, LENGTHS, training=False)  # type: ignore[attr-defined]
+    (got, _), _ = second.of_distinct(rows, None, LENGTHS, training=False)  # type: ignore[attr-defined]
     assert got.tobytes() == want.tobytes()

@@ -122,14 +122,14 @@ class Mask:
 
 def run_masked(
     layer: Recurrent,
-    run: Callable[..., tuple[Array, Any, Any]],
+    run: Callable[..., tuple[tuple[Array, Any], Any]],
     x: Array,
     state: Any,
     mask: ArrayLike,
     training: bool,
     checkpoint_every: int,
-) -> tuple[Array, Any, Any]:
-    """`run`, with lengths, over the steps that `mask` has; its axes are the first two of x."""
+) -> tuple[tuple[Array, Any], Any]:
+    """`run`, `Recurrence.forward`, over the steps that `mask` has, whose axes are x's first two."""
     x = check_input(x, (None, None, layer.input_size), layer.dtype, layer.input_axes)
     valid = np.array(mask)  # a copy: the caller's may change before the way back
     if valid.dtype != np.bool_:
@@ -142,12 +142,12 @@ def run_masked(
 
     steps = Mask(rows_first(valid), repeats=not layer.bidirectional)
     gathered = rows_first(steps.gather(rows_first(x)))
-    output, final, back = run(gathered, state, steps.lengths, None, training, checkpoint_every)
+    (output, final), back = run(layer, gathered, state, steps.lengths, training, checkpoint_every)
     sequences = layer.return_sequences
     if sequences:
         output = rows_first(steps.output(rows_first(output)))
     if back is None:
-        return output, final, None
+        return (output, final), None
     way_back = back
     way_back.mask = steps
 
@@ -160,4 +160,4 @@ def run_masked(
         dx, dinitial = way_back(doutput, dstate, **wanted)
         return None if dx is None else rows_first(steps.scatter(rows_first(dx))), dinitial
 
-    return output, final, pullback
+    return (output, final), pullback

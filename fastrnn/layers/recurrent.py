@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from fastrnn import _core, config, initializers
+from fastrnn import _core, initializers
 from fastrnn.bfloat16 import Bfloat16Parameter
 from fastrnn.checks import (
     check_choice,
@@ -34,6 +34,7 @@ RecurrentPullback = Callable[..., tuple[Array, Any]]
 
 _MAX_LAYERS = 1000
 _LARGEST_CLIP = float(np.finfo(np.float32).max)
+_NOT_TRAINED = "vjp: expected weights of float32 or float64; bfloat16 is for inference"
 _MULTIPLIED = ("weight_ih", "weight_hh", "weight_hr")
 
 
@@ -210,7 +211,7 @@ class Recurrent(Layer):
 
     def packs(self, layer: int, training: bool) -> tuple[_core.Pack, ...]:
         """One layer's packed weights by direction, cached on the parameters' versions."""
-        return self._recurrence.packs(layer, training, config.chosen_gemm())
+        return self._recurrence.packs(layer, training)
 
     def _cell(self) -> str:
         raise NotImplementedError
@@ -264,8 +265,9 @@ class Recurrent(Layer):
         final h, directions side by side; the state is each row's own last. LSTM's state is
         ``(h, c)``, others' is h.
         """
-        output, state, _ = self._forward(x, state, lengths, mask, False, 0)
-        return output, state
+        if mask is not None:
+            return self._masked(x, state, lengths, mask, False, 0)[0]
+        return self._recurrence.forward(self, x, state, lengths, False, 0)[0]
 
     def vjp(
         self,
@@ -287,50 +289,42 @@ class Recurrent(Layer):
         and runs the steps between them again: far less memory for up to a third more time, and the
         gradients have the same bits (NumPy's BLAS: nearly).
         """
-        self._check_trainable()
+        if self.bfloat16:
+            raise ValueError(_NOT_TRAINED)
+        every = 0
         if checkpoint_every is not None:
-            checkpoint_every = check_size(checkpoint_every, "checkpoint_every")
-        every = checkpoint_every or 0
-        output, state, pullback = self._forward(x, state, lengths, mask, True, every)
-        return (output, state), pullback
+            every = check_size(checkpoint_every, "checkpoint_every")
+        if mask is not None:
+            return self._masked(x, state, lengths, mask, True, every)
+        return self._recurrence.forward(self, x, state, lengths, True, every)
 
     def of_distinct(
         self, rows: Distinct, state: Any = None, lengths: ArrayLike | None = None, *, training: bool
-    ) -> tuple[Array, Any, RecurrentPullback | None]:
-        """``(output, state, pullback)`` as `vjp` has them, or not `training` as a call, of the
+    ) -> tuple[tuple[Array, Any], Any]:
+        """``((output, state), pullback)`` as `vjp` has them, or not `training` as a call, of the
         input ``rows.table[rows.ids]``. Each of the table's rows is multiplied once; the pullback's
         dx is the table's gradient. Not with NumPy's BLAS.
         """
-        if training:
-            self._check_trainable()
+        if training and self.bfloat16:
+            raise ValueError(_NOT_TRAINED)
         axes = rows.ids.shape if self.batch_first else rows.ids.shape[::-1]
         found = None if lengths is None else checked_lengths(lengths, *axes)
         table, ids, _ = rows
-        gemm = config.chosen_gemm()
-        return self._recurrence.forward(self, table, state, found, training, 0, gemm, ids)
+        return self._recurrence.forward(self, table, state, found, training, 0, ids)
 
-    def _check_trainable(self) -> None:
-        if self.bfloat16:
-            raise ValueError(
-                "vjp: expected weights of float32 or float64; bfloat16 is for inference"
-            )
-
-    def _forward(
+    def _masked(
         self,
         x: Array,
         state: Any,
         lengths: ArrayLike | None,
-        mask: ArrayLike | None,
+        mask: ArrayLike,
         training: bool,
         checkpoint_every: int,
-    ) -> tuple[Array, Any, Any]:
-        if mask is None:
-            return self._recurrence.forward(
-                self, x, state, lengths, training, checkpoint_every, config.chosen_gemm()
-            )
+    ) -> tuple[tuple[Array, Any], Any]:
         if lengths is not None:
             raise ValueError("mask: expected None where there are lengths")
-        return run_masked(self, self._forward, x, state, mask, training, checkpoint_every)
+        run = self._recurrence.forward
+        return run_masked(self, run, x, state, mask, training, checkpoint_every)
 
     def stream(self, state: Any = None) -> Stream:
         """This layer fed a piece at a time: ``stream(x)`` goes on from the state it came to.
@@ -351,7 +345,7 @@ class Recurrent(Layer):
         """
         if self.bidirectional:
             raise ValueError("step: a bidirectional layer needs the whole sequence")
-        return self._recurrence.step(self, x, state, out, config.chosen_gemm())
+        return self._recurrence.step(self, x, state, out)
 
     def initial_state(self, batch: int = 1) -> Any:
         """Zeros: h, for LSTM (h, c), each (num_layers * D, batch, hidden_size), h with a projection

@@ -83,15 +83,15 @@ cdef class Recurrence:
         self.hidden_size = layer.c.hidden_size
         self.output_size = layer.state_size
 
-    def packs(self, Py_ssize_t layer, bint training, gemm):
-        """One layer's packed weights by direction; gemm: what `config.chosen_gemm` says."""
+    def packs(self, Py_ssize_t layer, bint training):
+        """One layer's packed weights by direction."""
         if not 0 <= layer < len(self.layers):
             raise IndexError(f"layer: expected 0 to {len(self.layers) - 1}, got {layer}")
-        return self.packs_of(layer, training, False, gemm)
+        return self.packs_of(layer, training, False)
 
-    cdef tuple packs_of(self, Py_ssize_t k, bint training, bint borrow, gemm):
+    cdef tuple packs_of(self, Py_ssize_t k, bint training, bint borrow):
         """Cached on the weights' versions. Where those at hand are of another version, or do not fit the instruction
-        set or `gemm`, training may `borrow` the weights as they stand.
+        set or who does the products, training may `borrow` the weights as they stand.
         """
         cdef Layer layer = self.layers[k]
         cdef tuple weights = self.weights[k], own
@@ -103,10 +103,10 @@ cdef class Recurrence:
             packed = self.packed[k]
         if packed is not None:
             pack = packed.packs[0]
-            if (pack.isa == frnn_isa() and pack.gemm is gemm and not (training and pack.backward_pack is None)
-                    and versions_of(weights, packed.versions, False)):
+            if (pack.isa == frnn_isa() and pack.gemm_choice == gemm_choice
+                    and not (training and pack.backward_pack is None) and versions_of(weights, packed.versions, False)):
                 return packed.packs
-        numpy_gemm = not self.bfloat16 and self.by_numpy(gemm)
+        numpy_gemm = not self.bfloat16 and self.by_numpy()
         borrow = borrow and training and not layer.c.proj_size
         if not borrow: # the old ones' memory, near in the caches, is there for the new ones
             packed = None
@@ -117,7 +117,7 @@ cdef class Recurrence:
         versions_of(weights, packed.versions, True)
         for own in weights:
             pack = Pack.__new__(Pack)
-            pack.make(layer, values_of(own), training, numpy_gemm, gemm, borrow, self.bfloat16)
+            pack.make(layer, values_of(own), training, numpy_gemm, borrow, self.bfloat16)
             packs.append(pack)
         packed.packs = tuple(packs)
         if not borrow:
@@ -125,11 +125,11 @@ cdef class Recurrence:
                 self.packed[k] = packed
         return packed.packs
 
-    cdef bint by_numpy(self, gemm) except -1:
-        """Whether the products over all steps are NumPy's, where `gemm` is what was asked for, None for the default."""
+    cdef bint by_numpy(self) except -1:
+        """Whether the products over all steps are NumPy's."""
         cdef const char *isa = frnn_isa()
-        if gemm is not None:
-            return gemm == "numpy"
+        if gemm_choice:
+            return GEMMS[gemm_choice - 1] == "numpy"
         with cython.critical_section(self):
             if self.isa == isa:
                 return self.numpy_is_default
@@ -158,8 +158,8 @@ cdef class Recurrence:
             return owner.split_state(state, batch, names)
         return h, c
 
-    def forward(self, owner, x, state, lengths, bint training, int64_t checkpoint_every, gemm, ids=None):
-        """``(output, state, pullback)``, see `Recurrent.vjp`; no pullback unless `training`. Where there are ids,
+    def forward(self, owner, x, state, lengths, bint training, int64_t checkpoint_every, ids=None):
+        """``((output, state), pullback)``, see `Recurrent.vjp`; no pullback unless `training`. Where there are ids,
         int64 in the place of x's first two axes, x is the table, (rows, input_size), that they refer to.
         """
         cdef Py_ssize_t k, last = len(self.layers) - 1
@@ -199,7 +199,7 @@ cdef class Recurrence:
         for k in range(last + 1):
             y = empty_array(3, shape, self.type_num) if sequences or k < last else None
             tape = forward(
-                self.packs_of(k, training, borrow, gemm), k * D, self.states, x, lengths, False, first,
+                self.packs_of(k, training, borrow), k * D, self.states, x, lengths, False, first,
                 h_0, c_0, y, h_n, c_n, training, seed + <uint64_t>(k * D) if seed else 0, checkpoint_every, ids if k == 0 else None)
             if training:
                 pullback.tapes.append(tape)
@@ -210,9 +210,9 @@ cdef class Recurrence:
                     x *= mask
                     pullback.masks.append(mask)
         output = y if sequences else self.python.last_output(owner, h_n)
-        return output, h_n if c_n is None else (h_n, c_n), pullback
+        return (output, h_n if c_n is None else (h_n, c_n)), pullback
 
-    def step(self, owner, x, state, out, gemm):
+    def step(self, owner, x, state, out):
         """``(y, state)``, see `Recurrent.step`."""
         cdef Py_ssize_t k, last = len(self.layers) - 1
         cdef cnp.npy_intp shape[2]
@@ -245,7 +245,7 @@ cdef class Recurrence:
         if y is None:
             y = empty_array(2, shape, self.type_num)
         for k in range(last + 1):
-            forward(self.packs_of(k, False, False, gemm), k, self.states, x, None, False, True, h_0, c_0,
+            forward(self.packs_of(k, False, False), k, self.states, x, None, False, True, h_0, c_0,
                     y if k == last else None, h_n, c_n, False)
             if k < last:
                 x = h_n[k]

@@ -80,8 +80,7 @@ cdef class Pack:
     zeros; C-contiguous, of the layer's dtype. They are copied: later changes do not show. Or weight_ih and
     weight_hh are `borrowed`, which suits calls of few steps: then they must not change while the pack lives. Or
     weight_ih, weight_hh and weight_hr are rounded to `bfloat16`, for inference without `numpy_gemm`.
-    `gemm` is anything that stands for who does the products over all steps, NumPy's BLAS if `numpy_gemm`;
-    Recurrence compares it.
+    The products over all steps are NumPy's BLAS's if `numpy_gemm`.
     """
     cdef frnn_layer layer
     cdef int64_t state_size
@@ -91,17 +90,17 @@ cdef class Pack:
     cdef int64_t item
     cdef object w_ih, w_hh  # where they are borrowed, or w_ih is for NumPy's BLAS
     cdef const void *w_ih_data
-    cdef object gemm
+    cdef int gemm_choice  # when it was made
     cdef const char *isa
 
-    def __init__(self, Layer layer not None, tuple weights not None, bint backward, bint numpy_gemm, gemm=None,
+    def __init__(self, Layer layer not None, tuple weights not None, bint backward, bint numpy_gemm,
                  bint borrowed=False, bint bfloat16=False):
-        self.make(layer, weights, backward, numpy_gemm, gemm, borrowed, bfloat16)
+        self.make(layer, weights, backward, numpy_gemm, borrowed, bfloat16)
 
-    cdef int make(self, Layer layer, tuple weights, bint backward, bint numpy_gemm, gemm, bint borrowed,
+    cdef int make(self, Layer layer, tuple weights, bint backward, bint numpy_gemm, bint borrowed,
                   bint bfloat16) except -1:
         cdef Span spans[FRNN_WEIGHTS]
-        self.gemm = gemm
+        self.gemm_choice = gemm_choice
         self.isa = frnn_isa()
         self.layer = layer.c
         self.state_size = layer.state_size

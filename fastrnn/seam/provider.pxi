@@ -1,5 +1,20 @@
 # Included by _core.pyx: NumPy's BLAS as a provider of products.
 
+GEMMS = ("native", "numpy")
+cdef int gemm_choice = 0 # 1 and its place among them; 0 is the instruction set's default
+
+
+def set_gemm(str name):
+    """Choose who does the products over all steps; None for the instruction set's default."""
+    global gemm_choice
+    gemm_choice = 0 if name is None else 1 + GEMMS.index(name)
+
+
+def chosen_gemm():
+    """What `set_gemm` chose."""
+    return GEMMS[gemm_choice - 1] if gemm_choice else None
+
+
 cdef object matrix(const void *data, frnn_dtype dtype, int64_t rows, int64_t columns, int64_t ld):
     cdef int64_t item = <int64_t>frnn_itemsize(dtype)
     cdef cnp.npy_intp *shape = [rows, columns]

@@ -142,7 +142,7 @@ def forward(
         training = k >= kept_from
         packs = []
         for own in layer.in_order:
-            packs.append(_core.Pack(layer.core, own(weights), training, numpy_gemm, None, few))
+            packs.append(_core.Pack(layer.core, own(weights), training, numpy_gemm, few))
         y = empty((one, two, stack.output_size), double)
         tape = _core.forward(
             tuple(packs), k * stack.directions, stack.states, x, lengths, False,
