@@ -256,8 +256,15 @@ def test_strides_do_not_matter(isa: str, dtype: np.dtype, config: Config, rng: A
 # --- The same bits (native products) ------------------------------------------------------------
 
 VECTOR_ISAS = [name for name in PLAIN_ISAS if name != "generic"]
-# In the last, threads share out rows and columns of dW and dR.
-BITS_SIZES = [(1, 7, 9, 130), (29, 11, 33, 100), (37, 15, 40, 16), (14, 5, 140, 260)]
+# In the second, threads share out a single row's small step; in the last, rows and columns of dW
+# and dR.
+BITS_SIZES = [
+    (1, 7, 9, 130),
+    (1, 30, 9, 72),
+    (29, 11, 33, 100),
+    (37, 15, 40, 16),
+    (14, 5, 140, 260),
+]
 
 
 def assert_threads_and_instruction_sets_agree(case: Case, **options: Any) -> None:

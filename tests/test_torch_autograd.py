@@ -176,7 +176,7 @@ def test_packs_for_backward_and_few_steps(monkeypatch: pytest.MonkeyPatch) -> No
     with torch.no_grad():
         module(torch.randn(9, 2, 4))
         module(torch.randn(2, 2, 4))
-    assert [(args[2], args[5]) for args in packs] == [(True, False), (False, False), (False, True)]
+    assert [(args[2], args[4]) for args in packs] == [(True, False), (False, False), (False, True)]
 
 
 def test_activation_checkpointing() -> None:
