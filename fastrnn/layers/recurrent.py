@@ -34,7 +34,6 @@ RecurrentPullback = Callable[..., tuple[Array, Any]]
 
 _MAX_LAYERS = 1000
 _LARGEST_CLIP = float(np.finfo(np.float32).max)
-_NOT_TRAINED = "vjp: expected weights of float32 or float64; bfloat16 is for inference"
 _MULTIPLIED = ("weight_ih", "weight_hh", "weight_hr")
 
 
@@ -289,8 +288,6 @@ class Recurrent(Layer):
         and runs the steps between them again: far less memory for up to a third more time, and the
         gradients have the same bits (NumPy's BLAS: nearly).
         """
-        if self.bfloat16:
-            raise ValueError(_NOT_TRAINED)
         every = 0
         if checkpoint_every is not None:
             every = check_size(checkpoint_every, "checkpoint_every")
@@ -305,8 +302,6 @@ class Recurrent(Layer):
         input ``rows.table[rows.ids]``. Each of the table's rows is multiplied once; the pullback's
         dx is the table's gradient. Not with NumPy's BLAS.
         """
-        if training and self.bfloat16:
-            raise ValueError(_NOT_TRAINED)
         axes = rows.ids.shape if self.batch_first else rows.ids.shape[::-1]
         found = None if lengths is None else checked_lengths(lengths, *axes)
         table, ids, _ = rows

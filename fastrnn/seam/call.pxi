@@ -99,14 +99,15 @@ cdef class Recurrence:
         cdef Pack pack
         cdef list packs = []
         cdef bint numpy_gemm
+        cdef int choice = gemm_choice # another thread may change it meanwhile
         with cython.critical_section(self):
             packed = self.packed[k]
         if packed is not None:
             pack = packed.packs[0]
-            if (pack.isa == frnn_isa() and pack.gemm_choice == gemm_choice
+            if (pack.isa == frnn_isa() and pack.gemm_choice == choice
                     and not (training and pack.backward_pack is None) and versions_of(weights, packed.versions, False)):
                 return packed.packs
-        numpy_gemm = not self.bfloat16 and self.by_numpy()
+        numpy_gemm = not self.bfloat16 and self.by_numpy(choice)
         borrow = borrow and training and not layer.c.proj_size
         if not borrow: # the old ones' memory, near in the caches, is there for the new ones
             packed = None
@@ -117,6 +118,7 @@ cdef class Recurrence:
         versions_of(weights, packed.versions, True)
         for own in weights:
             pack = Pack.__new__(Pack)
+            pack.gemm_choice = choice
             pack.make(layer, values_of(own), training, numpy_gemm, borrow, self.bfloat16)
             packs.append(pack)
         packed.packs = tuple(packs)
@@ -125,11 +127,11 @@ cdef class Recurrence:
                 self.packed[k] = packed
         return packed.packs
 
-    cdef bint by_numpy(self) except -1:
-        """Whether the products over all steps are NumPy's."""
+    cdef bint by_numpy(self, int choice) except -1:
+        """Whether the products over all steps are NumPy's, with such a `gemm_choice`."""
         cdef const char *isa = frnn_isa()
-        if gemm_choice:
-            return GEMMS[gemm_choice - 1] == "numpy"
+        if choice:
+            return GEMMS[choice - 1] == "numpy"
         with cython.critical_section(self):
             if self.isa == isa:
                 return self.numpy_is_default
@@ -172,6 +174,8 @@ cdef class Recurrence:
         cdef cnp.ndarray axes
         cdef Pullback pullback = None
         c_n = y = between = None
+        if training and self.bfloat16:
+            raise ValueError("vjp: expected weights of float32 or float64; bfloat16 is for inference")
         if ids is None and (lengths is not None or not walkable(x, 3, self.input_size, double)):
             x, lengths = self.python.checked(owner, x, lengths)
         axes = x if ids is None else ids

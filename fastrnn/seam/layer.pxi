@@ -90,7 +90,7 @@ cdef class Pack:
     cdef int64_t item
     cdef object w_ih, w_hh  # where they are borrowed, or w_ih is for NumPy's BLAS
     cdef const void *w_ih_data
-    cdef int gemm_choice  # when it was made
+    cdef int gemm_choice  # a Recurrence's, when it made this
     cdef const char *isa
 
     def __init__(self, Layer layer not None, tuple weights not None, bint backward, bint numpy_gemm,
@@ -100,7 +100,6 @@ cdef class Pack:
     cdef int make(self, Layer layer, tuple weights, bint backward, bint numpy_gemm, bint borrowed,
                   bint bfloat16) except -1:
         cdef Span spans[FRNN_WEIGHTS]
-        self.gemm_choice = gemm_choice
         self.isa = frnn_isa()
         self.layer = layer.c
         self.state_size = layer.state_size
