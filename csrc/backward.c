@@ -72,7 +72,7 @@ static void make_plan(const frnn_backward_args *args, int threads, plan *plan, f
     const int64_t G = plan->info->gates, rows = run->schedule.rows, P = frnn_state_size(layer);
     const int64_t second = layer->proj_size ? P * H : 0;
     plan->work = (frnn_work){&run->schedule, frnn_ceil_div(H, pack->kernels->lanes[layer->dtype]),
-                             (double)B * (G * H * P + second)};
+                             (double)B * (G * H * P + second), item};
     const int64_t x_rows = args->ids.at.data ? args->ids.x_rows : rows;
     plan->multiply_adds = 2.0 * rows * (G * H * P + second) + 2.0 * x_rows * G * H * I;
     plan->threads = frnn_loop_threads(&plan->work, plan->multiply_adds, threads);

@@ -58,7 +58,8 @@ static void make_plan(const frnn_forward_args *args, int threads, plan *plan, fr
     frnn_schedule_build(&run->schedule, &args->batch, arena);
     const int64_t P = frnn_state_size(layer), second = layer->proj_size ? P * H : 0;
     const double step_work = (double)B * (info->gates * H * P + second);
-    plan->work = (frnn_work){&run->schedule, frnn_ceil_div(H, pack->kernels->lanes[layer->dtype]), step_work};
+    plan->work =
+        (frnn_work){&run->schedule, frnn_ceil_div(H, pack->kernels->lanes[layer->dtype]), step_work, item};
     const int64_t x_rows = args->ids.at.data ? args->ids.x_rows : run->schedule.rows;
     plan->multiply_adds =
         (double)run->schedule.rows * (info->gates * H * P + second) + (double)x_rows * info->gates * H * I;

@@ -36,13 +36,18 @@ static void gate_init(gate *g) {
     g->changed = (frnn_condition)FRNN_CONDITION_INIT;
 }
 
-static void gate_set(gate *g, unsigned value) {
-    atomic_store(&g->value, value);
+// After a change of the value.
+static void gate_wake(gate *g) {
     if (atomic_load(&g->sleepers)) {
         frnn_lock(&g->mutex);
         frnn_wake_all(&g->changed);
         frnn_unlock(&g->mutex);
     }
+}
+
+static void gate_set(gate *g, unsigned value) {
+    atomic_store(&g->value, value);
+    gate_wake(g);
 }
 
 // A wait goes on with yielding, which leaves the CPU to whoever needs it, and then sleeps: without a job
@@ -104,9 +109,18 @@ struct frnn_barrier {
 
 void frnn_barrier_wait(frnn_barrier *barrier) {
     if (barrier->threads == 1) return;
+    if (barrier->threads == 2) {
+        // The gate counts who came: the first of a pair waits for that of the second, by way of one cache line.
+        const unsigned count = atomic_fetch_add(&barrier->open.value, 1) + 1;
+        if (count % 2)
+            gate_wait(&barrier->open, count, 1);
+        else
+            gate_wake(&barrier->open);
+        return;
+    }
     const unsigned seen = atomic_load(&barrier->open.value);
     if (atomic_fetch_add(&barrier->arrived, 1) + 1 == barrier->threads) {
-        atomic_store(&barrier->arrived, 0);
+        atomic_store_explicit(&barrier->arrived, 0, memory_order_relaxed);
         gate_set(&barrier->open, seen + 1);
     } else {
         gate_wait(&barrier->open, seen, 1);
@@ -220,7 +234,10 @@ static void divide(int threads, const int *wanted) {
     for (int i = 0; i < pool.jobs; i++) all += wanted[i];
     pool.threads = threads;
     pool.at_once = pool.jobs == 1 || threads == all;
-    for (int i = 0; i < pool.jobs; i++) pool.barriers[i].threads = pool.jobs == 1 ? threads : wanted[i];
+    for (int i = 0; i < pool.jobs; i++) {
+        pool.barriers[i].threads = pool.jobs == 1 ? threads : wanted[i];
+        atomic_store(&pool.barriers[i].open.value, 0);
+    }
 }
 
 static void run_on_workers(int most, const int *wanted) {

@@ -36,6 +36,7 @@ typedef struct {
     const frnn_schedule *schedule;
     int64_t blocks;
     double step_work; // multiply-adds of the product inside the loop, one step of the whole batch
+    size_t item;      // bytes of a value
 } frnn_work;
 
 int frnn_threads_for(double multiply_adds, int threads); // of these, worth starting for so much work

@@ -7,8 +7,8 @@
 #define THREAD_ROWS 12
 #define SHORT_STEP_ROWS 6
 #define SHORT_STEP_WORK 1500000
-// A step of so many multiply-adds is worth a barrier, and one of a single row, which nothing else shares out, for two
-// threads or more that have so many each.
+// A step of so many multiply-adds of float32 is worth a barrier, and one of a single row, which nothing else shares out,
+// for two threads or more that have so many each.
 #define BARRIER_WORK 30000
 #define ONE_ROW_WORK 5000
 
@@ -17,9 +17,14 @@ int frnn_threads_for(double multiply_adds, int threads) {
     return worth < 1 ? 1 : worth < threads ? (int)worth : threads;
 }
 
+// A step's multiply-adds, each of float64 as two of float32.
+static double step_float32(const frnn_work *work) {
+    return work->step_work * (double)work->item / (double)sizeof(float);
+}
+
 int frnn_loop_threads(const frnn_work *work, double multiply_adds, int threads) {
     const int most = frnn_threads_for(multiply_adds, threads);
-    const double step = work->step_work;
+    const double step = step_float32(work);
     // Below two shares one thread has the loop, and all have the products over all steps.
     if (work->schedule->batch > 1 || step < 2 * ONE_ROW_WORK || step >= BARRIER_WORK) return most;
     return (int)frnn_min(most, (int)(step / ONE_ROW_WORK));
@@ -31,7 +36,7 @@ int frnn_threads_of(int threads, int call, int calls) {
 
 int frnn_by_rows(const frnn_work *work, int threads) {
     const int64_t batch = work->schedule->batch;
-    if (work->step_work < (batch == 1 ? 2 * ONE_ROW_WORK : BARRIER_WORK)) return 1;
+    if (step_float32(work) < (batch == 1 ? 2 * ONE_ROW_WORK : BARRIER_WORK)) return 1;
     if (batch < threads) return 0;
     const int64_t rows = work->step_work < SHORT_STEP_WORK ? SHORT_STEP_ROWS : THREAD_ROWS;
     return batch >= threads * rows || work->blocks < threads;
