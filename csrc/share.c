@@ -6,6 +6,8 @@
 // From so many rows a thread's tiles are full, and it needs no barrier; while a step is short, from fewer.
 #define THREAD_ROWS 12
 #define SHORT_STEP_ROWS 6
+// But of weights far larger than L2 each thread had better read its part, until so many rows wait for what it reads.
+#define LARGE_WEIGHTS_ROWS 32
 #define SHORT_STEP_WORK 1500000
 // A step of so many multiply-adds of float32 is worth a barrier, and one of a single row, which nothing else shares out,
 // for two threads or more that have so many each.
@@ -38,7 +40,8 @@ int frnn_by_rows(const frnn_work *work, int threads) {
     const int64_t batch = work->schedule->batch;
     if (step_float32(work) < (batch == 1 ? 2 * ONE_ROW_WORK : BARRIER_WORK)) return 1;
     if (batch < threads) return 0;
-    const int64_t rows = work->step_work < SHORT_STEP_WORK ? SHORT_STEP_ROWS : THREAD_ROWS;
+    int64_t rows = work->step_work < SHORT_STEP_WORK ? SHORT_STEP_ROWS : THREAD_ROWS;
+    if (work->step_work / (double)batch * (double)work->item > 2 * FRNN_L2_BYTES) rows = LARGE_WEIGHTS_ROWS;
     return batch >= threads * rows || work->blocks < threads;
 }
 
