@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from bench import command, measure, report, shapes
+from bench import command, measure, report
 from bench.problem import Mismatch
 from bench.shapes import LAYER_KINDS, Row
 from bench.systems.fastrnn import layer_of
@@ -150,12 +150,8 @@ def _measured(row: Row, kind: str, threads: int, rounds: int, seconds: float) ->
 
 
 def main() -> None:
-    parser = command.parser("bench.conditions", __doc__)
-    command.add_rows(parser, _ROWS)
-    options = command.parse(parser)
-    with command.refusing_rows(parser):
-        rows = shapes.select(options.patterns, shapes.ROWS)
-    results = command.run(measured, rows, options)
+    options = command.parse_rows("bench.conditions", __doc__, _ROWS)
+    results = command.run(measured, options.rows, options)
     legend = (" " if options.markdown else "\n").join(_LEGEND)
     print(report.machine_text(options.markdown), legend, sep="\n\n")
     at_once = [f"{n} callers" for n in _CALLERS[1:]]
@@ -165,8 +161,8 @@ def main() -> None:
         cpus = _core.default_num_threads()
         print(f"\n{command.in_threads(threads).capitalize()} a call, {cpus} CPUs.\n")
         print(report.table((*header, *at_once), cells, options.markdown))
-    figures = [asdict(each) for found in results.values() for both in found for each in both]
-    report.write_json(options.json, rows=figures)
+    rows = [asdict(each) for found in results.values() for both in found for each in both]
+    report.write_json(options.json, rows=rows)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,10 @@
 // From so many rows a thread's tiles are full, and it needs no barrier; while a step is short, from fewer.
 #define THREAD_ROWS 12
 #define SHORT_STEP_ROWS 6
-// But of weights far larger than L2 each thread had better read its part, until so many rows wait for what it reads.
-#define LARGE_WEIGHTS_ROWS 32
 #define SHORT_STEP_WORK 1500000
+// But of weights so large each thread had better read its part, until so many rows wait for what it reads.
+#define LARGE_WEIGHTS_BYTES (2 * FRNN_L2_BYTES)
+#define LARGE_WEIGHTS_ROWS 32
 // A step of so many multiply-adds of float32 is worth a barrier, and one of a single row, which nothing else shares out,
 // for two threads or more that have so many each.
 #define BARRIER_WORK 30000
@@ -40,8 +41,10 @@ int frnn_by_rows(const frnn_work *work, int threads) {
     const int64_t batch = work->schedule->batch;
     if (step_float32(work) < (batch == 1 ? 2 * ONE_ROW_WORK : BARRIER_WORK)) return 1;
     if (batch < threads) return 0;
-    int64_t rows = work->step_work < SHORT_STEP_WORK ? SHORT_STEP_ROWS : THREAD_ROWS;
-    if (work->step_work / (double)batch * (double)work->item > 2 * FRNN_L2_BYTES) rows = LARGE_WEIGHTS_ROWS;
+    const double weights_bytes = work->step_work / (double)batch * (double)work->item;
+    const int64_t rows = weights_bytes > LARGE_WEIGHTS_BYTES ? LARGE_WEIGHTS_ROWS
+                       : work->step_work < SHORT_STEP_WORK   ? SHORT_STEP_ROWS
+                                                             : THREAD_ROWS;
     return batch >= threads * rows || work->blocks < threads;
 }
 
