@@ -12,7 +12,6 @@ typedef struct {
     frnn_backward_run run;
     frnn_work work;
     const frnn_cell_info *info;
-    double multiply_adds;
     int threads;
     int with_provider;
     void *bias_sums; // [saved * H]
@@ -70,12 +69,9 @@ static void make_plan(const frnn_backward_args *args, int threads, plan *plan, f
     plan->info = pack->kernels->cell[layer->dtype][layer->cell].info;
     frnn_schedule_build(&run->schedule, &args->batch, arena);
     const int64_t G = plan->info->gates, rows = run->schedule.rows, P = frnn_state_size(layer);
-    const int64_t second = layer->proj_size ? P * H : 0;
-    plan->work = (frnn_work){&run->schedule, frnn_ceil_div(H, pack->kernels->lanes[layer->dtype]),
-                             (double)B * (G * H * P + second), item};
     const int64_t x_rows = args->ids.at.data ? args->ids.x_rows : rows;
-    plan->multiply_adds = 2.0 * rows * (G * H * P + second) + 2.0 * x_rows * G * H * I;
-    plan->threads = frnn_loop_threads(&plan->work, plan->multiply_adds, threads);
+    plan->work = frnn_work_of(pack, &run->schedule, x_rows, 2);
+    plan->threads = frnn_loop_threads(&plan->work, threads);
 
     frnn_arena tape_arena = {.base = args->tape};
     frnn_tape_carve(&run->tape, layer, &run->schedule, &tape_arena);
@@ -400,7 +396,7 @@ frnn_status frnn_backward_each(const frnn_backward_args *args, void *const *work
         if (p->run.schedule.rows == 0) all_empty(p);
         contexts[planned] = p;
         wanted[planned++] = p->threads;
-        multiply_adds += p->multiply_adds;
+        multiply_adds += p->work.multiply_adds;
     }
     if (planned)
         frnn_pool_run_each(backward_job, contexts, wanted, planned,

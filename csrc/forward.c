@@ -9,7 +9,6 @@
 typedef struct {
     frnn_forward_run run;
     frnn_work work;
-    double multiply_adds;
     int threads;
     void *gathered; // provider only: rows of x side by side
     char *scratch;  // per thread
@@ -39,7 +38,7 @@ static void make_plan(const frnn_forward_args *args, int threads, plan *plan, fr
     const frnn_layer *layer = &pack->layer;
     const frnn_cell_info *info = pack->kernels->cell[layer->dtype][layer->cell].info;
     const size_t item = frnn_itemsize(layer->dtype);
-    const int64_t H = layer->hidden_size, I = layer->input_size, B = args->batch.batch;
+    const int64_t I = layer->input_size, B = args->batch.batch;
     frnn_forward_run *run = &plan->run;
 
     *run = (frnn_forward_run){
@@ -56,14 +55,9 @@ static void make_plan(const frnn_forward_args *args, int threads, plan *plan, fr
         .projected = with_provider(args),
     };
     frnn_schedule_build(&run->schedule, &args->batch, arena);
-    const int64_t P = frnn_state_size(layer), second = layer->proj_size ? P * H : 0;
-    const double step_work = (double)B * (info->gates * H * P + second);
-    plan->work =
-        (frnn_work){&run->schedule, frnn_ceil_div(H, pack->kernels->lanes[layer->dtype]), step_work, item};
     const int64_t x_rows = args->ids.at.data ? args->ids.x_rows : run->schedule.rows;
-    plan->multiply_adds =
-        (double)run->schedule.rows * (info->gates * H * P + second) + (double)x_rows * info->gates * H * I;
-    plan->threads = frnn_loop_threads(&plan->work, plan->multiply_adds, threads);
+    plan->work = frnn_work_of(pack, &run->schedule, x_rows, 1);
+    plan->threads = frnn_loop_threads(&plan->work, threads);
 
     frnn_arena tape_arena = {.base = args->tape};
     frnn_tape_carve(&run->tape, layer, &run->schedule, &tape_arena);
@@ -72,7 +66,7 @@ static void make_plan(const frnn_forward_args *args, int threads, plan *plan, fr
         (norm ? run->tape.raw_ld : run->tape.gates_ld) * (int64_t)item; // a row of W x
     const size_t state_bytes = (size_t)run->tape.state_ld * item;
     run->fetch_gates = run->training && x_rows * gates_bytes > FRNN_L2_BYTES;
-    run->fetch_y = run->y.data && run->schedule.rows * P * (int64_t)item > FRNN_L2_BYTES;
+    run->fetch_y = run->y.data && run->schedule.rows * frnn_state_size(layer) * (int64_t)item > FRNN_L2_BYTES;
     int64_t gates_rows;
     if (run->projected) {
         run->chunk_steps = frnn_max(1, FRNN_PROVIDER_ROWS / B);
@@ -237,7 +231,7 @@ frnn_status frnn_forward_each(const frnn_forward_args *args, void *const *worksp
         if (p->run.projected) continue;
         p->run.last_step = p->run.schedule.steps;
         wanted[natives] = p->threads;
-        multiply_adds += p->multiply_adds;
+        multiply_adds += p->work.multiply_adds;
         native[natives++] = p;
     }
     if (natives)

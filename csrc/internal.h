@@ -6,6 +6,13 @@
 #include "pool.h"
 #include "products.h"
 
+// --- Work (share.c) ------------------------------------------------------------------------------
+
+// Of a call with the schedule, which multiplies x_rows rows with W, and makes so many products, forward 1, backward 2,
+// with each weight.
+frnn_work frnn_work_of(const frnn_pack_header *pack, const frnn_schedule *schedule, int64_t x_rows,
+                       int products);
+
 // --- Checkpoints (checkpoints.c) ----------------------------------------------------------------
 
 int frnn_checkpoints_allowed(const frnn_batch *batch, int64_t every); // every 0: none

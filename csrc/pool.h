@@ -31,17 +31,18 @@ static inline void frnn_part_of(const frnn_share *share, int64_t blocks, int64_t
     *end = blocks * (share->part + 1) / share->parts;
 }
 
-// How the loop over time is shared out: `batch` rows or `blocks` of units among threads.
+// What a call has to do, and its loop over time: `batch` rows or `blocks` of units are shared out among threads.
 typedef struct {
     const frnn_schedule *schedule;
     int64_t blocks;
-    double step_work; // multiply-adds of the product inside the loop, one step of the whole batch
-    size_t item;      // bytes of a value
+    double multiply_adds; // of the whole call
+    double step_work;     // of the product inside the loop, one step of the whole batch
+    size_t item;          // bytes of a value
 } frnn_work;
 
-int frnn_threads_for(double multiply_adds, int threads); // of these, worth starting for so much work
-int frnn_loop_threads(const frnn_work *work, double multiply_adds, int threads); // likewise, for such a loop
-int frnn_threads_of(int threads, int call, int calls); // a call's part of them, at least one
+int frnn_threads_for(double multiply_adds, int threads);   // of these, worth starting for so much work
+int frnn_loop_threads(const frnn_work *work, int threads); // likewise, for such a call
+int frnn_threads_of(int threads, int call, int calls);     // a call's part of them, at least one
 int frnn_by_rows(const frnn_work *work, int threads);
 frnn_share frnn_share_of(const frnn_work *work, int thread, int threads, frnn_barrier *barrier);
 

@@ -15,6 +15,22 @@
 #define BARRIER_WORK 30000
 #define ONE_ROW_WORK 5000
 
+frnn_work frnn_work_of(const frnn_pack_header *pack, const frnn_schedule *schedule, int64_t x_rows,
+                       int products) {
+    const frnn_layer *layer = &pack->layer;
+    const int64_t H = layer->hidden_size, P = frnn_state_size(layer), GH = frnn_gates(layer->cell) * H;
+    const double row_work = (double)(GH * P + (layer->proj_size ? P * H : 0));
+    return (frnn_work){
+        .schedule = schedule,
+        .blocks = frnn_ceil_div(H, pack->kernels->lanes[layer->dtype]),
+        .multiply_adds =
+            products
+            * ((double)schedule->rows * row_work + (double)x_rows * (double)(GH * layer->input_size)),
+        .step_work = (double)schedule->batch * row_work,
+        .item = frnn_itemsize(layer->dtype),
+    };
+}
+
 int frnn_threads_for(double multiply_adds, int threads) {
     const double worth = multiply_adds / THREAD_WORK;
     return worth < 1 ? 1 : worth < threads ? (int)worth : threads;
@@ -25,8 +41,8 @@ static double step_float32(const frnn_work *work) {
     return work->step_work * (double)work->item / (double)sizeof(float);
 }
 
-int frnn_loop_threads(const frnn_work *work, double multiply_adds, int threads) {
-    const int most = frnn_threads_for(multiply_adds, threads);
+int frnn_loop_threads(const frnn_work *work, int threads) {
+    const int most = frnn_threads_for(work->multiply_adds, threads);
     const double step = step_float32(work);
     // Below two shares one thread has the loop, and all have the products over all steps.
     if (work->schedule->batch > 1 || step < 2 * ONE_ROW_WORK || step >= BARRIER_WORK) return most;
