@@ -51,7 +51,7 @@ def add_rows(parser: argparse.ArgumentParser, patterns: Sequence[str]) -> None:
     """The option --rows; `patterns` if none are named."""
     parser.add_argument(
         "--rows", dest="patterns", nargs="+", default=patterns, metavar="ROW",
-        help="cell-B-T-I-H, or a pattern such as 'lstm-*'",
+        help="cell-B-T-I-H of any sizes, or a pattern such as 'lstm-*'",
     )  # fmt: skip
 
 
@@ -81,6 +81,11 @@ def parse_rows(program: str, purpose: str | None, patterns: Sequence[str]) -> Op
     options = parse(made)
     with refusing_rows(made):
         options.rows = shapes.select(options.patterns, shapes.ROWS)
+        for row in options.rows:
+            if row != Row(row.cell, *row.sizes):
+                raise ValueError(
+                    f"{row.name}: expected cell-B-T-I-H alone, the others are bench.peers'"
+                )
     return options
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -195,32 +196,87 @@ GROUPS: dict[str, tuple[AnyRow, ...]] = {
     ),
 }
 
-R = TypeVar("R", Row, AnyRow)
+R = TypeVar("R", bound=AnyRow)
 
 
-def select(patterns: Sequence[str], rows: Sequence[R]) -> list[R]:
-    """Those of `rows` whose names match any of `patterns`, such as ``lstm-*``; all without any.
+def row_named(name: str) -> Row | None:
+    """The row whose name this is, of whatever sizes; None for what is no row's name."""
+    found = re.fullmatch(r"(\w+)((?:-[1-9]\d{0,6}){4})((?:-\w+)*)", name)
+    if not found or found[1] not in GATES:
+        return None
+    sizes = [int(size) for size in found[2].split("-")[1:]]
+    special = found[3].split("-")[1:]
+    row = Row(
+        found[1],
+        *sizes,
+        dtype="float64" if "float64" in special else "float32",
+        directions=2 if "both" in special else 1,
+        ragged="ragged" in special,
+        kinds=("step",) if "step" in special else LAYER_KINDS,
+    )
+    a_step = (row.time, row.directions, row.ragged) == (1, 1, False)
+    return row if row.name == name and (a_step or "step" not in special) else None
 
-    Raises ValueError for a pattern that matches no row.
-    """
-    for pattern in patterns:
-        if not any(fnmatchcase(row.name, pattern) for row in rows):
-            names = "\n  ".join(row.name for row in rows)
-            raise ValueError(f"no row is named {pattern!r}; the rows, cell-B-T-I-H, are\n  {names}")
+
+def _group_of(row: Row) -> str:
+    """The group of GROUPS that a row of other sizes belongs to."""
+    if row.kinds == ("step",):
+        return "streaming"
+    if row.ragged:
+        return "ragged"
+    if row.directions == 2:
+        return "bidirectional"
+    return "shapes" if row.dtype == "float32" else row.dtype
+
+
+def _matching(patterns: Sequence[str], rows: Sequence[R]) -> list[R]:
+    """Those whose names match any of the patterns, such as ``lstm-*``; all without any."""
     return [row for row in rows if not patterns or any(fnmatchcase(row.name, p) for p in patterns)]
+
+
+def _named(patterns: Sequence[str], rows: Sequence[AnyRow]) -> list[Row]:
+    """The rows that those of `patterns` name which match none of `rows`.
+
+    Raises ValueError for a pattern that is no row's name either.
+    """
+    found = []
+    for pattern in patterns:
+        if _matching([pattern], rows):
+            continue
+        row = row_named(pattern)
+        if row is None:
+            names = "\n  ".join(row.name for row in rows)
+            raise ValueError(
+                f"no row is named {pattern!r}; a name is cell-B-T-I-H, such as lstm-8-50-40-100, "
+                f"and what is special of it, and the rows are\n  {names}"
+            )
+        found.append(row)
+    return found
+
+
+def select(patterns: Sequence[str], rows: Sequence[Row]) -> list[Row]:
+    """Those of `rows` whose names match any of `patterns`, such as ``lstm-*``, all without any; and
+    rows of other sizes that are named in full.
+
+    Raises ValueError for a pattern that is neither.
+    """
+    return _matching(patterns, rows) + _named(patterns, rows)
+
+
+def select_models(patterns: Sequence[str], models: Sequence[Model]) -> list[Model]:
+    """Those whose names match. Raises ValueError for a pattern that matches none."""
+    for pattern in patterns:
+        if not _matching([pattern], models):
+            names = "\n  ".join(model.name for model in models)
+            raise ValueError(f"no model is named {pattern!r}; the models are\n  {names}")
+    return _matching(patterns, models)
 
 
 def select_from_groups(
     patterns: Sequence[str], groups: Sequence[str]
 ) -> Mapping[str, list[AnyRow]]:
-    """By group, as `select` over all of `groups` together; a group without a match is left out."""
-    select(patterns, [row for group in groups for row in GROUPS[group]])
-    chosen = {
-        group: [
-            row
-            for row in GROUPS[group]
-            if not patterns or any(fnmatchcase(row.name, pattern) for pattern in patterns)
-        ]
-        for group in groups
-    }
+    """By group, as `select` over all of `groups` together; a group without a row is left out."""
+    chosen = {group: _matching(patterns, GROUPS[group]) for group in groups}
+    for row in _named(patterns, [row for group in groups for row in GROUPS[group]]):
+        chosen.setdefault(_group_of(row), []).append(row)
     return {group: rows for group, rows in chosen.items() if rows}

@@ -10,7 +10,7 @@ import pytest
 
 from bench.limit import Level, Machine, limit
 from bench.problem import Mismatch, check
-from bench.shapes import Model, Row
+from bench.shapes import GROUPS, ROWS, Model, Row, row_named, select, select_from_groups
 from bench.systems import reference
 from bench.turns import Player
 
@@ -91,6 +91,35 @@ def test_a_mismatch_is_named() -> None:
     for got in (*wrong, {}):
         with pytest.raises(Mismatch, match="them, rnn-1-1-2-2, training: dx is"):
             check("them", row, "training", got, wanted)
+
+
+def test_names_of_rows_are_read_back() -> None:
+    rows = [row for group in GROUPS.values() for row in group if isinstance(row, Row)]
+    assert [row_named(row.name) for row in rows] == rows
+    special = Row("gru", 3, 4, 5, 6, dtype="float64", directions=2, ragged=True)
+    assert row_named(special.name) == special
+    wrong = (
+        "lstm-*",
+        "lstm-1-2-3",
+        "lstm-0-2-3-4",
+        "cnn-1-2-3-4",
+        "gru-1-2-3-4-both-both",
+        "gru-1-2-3-4-step",
+    )
+    assert not any(map(row_named, wrong))
+
+
+def test_rows_of_other_sizes_are_taken() -> None:
+    ours = "lstm-8-50-40-100"
+    assert select([ours, "rnn-1-1-64-64"], ROWS) == [ROWS[0], Row("lstm", 8, 50, 40, 100)]
+    assert select([], ROWS) == list(ROWS)
+    chosen = select_from_groups([ours, f"{ours}-ragged"], ["table"])
+    assert {group: [row.name for row in rows] for group, rows in chosen.items()} == {
+        "shapes": [ours],
+        "ragged": [f"{ours}-ragged"],
+    }
+    with pytest.raises(ValueError, match="no row is named 'lstm-8'"):
+        select([ours, "lstm-8"], ROWS)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")

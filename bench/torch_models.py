@@ -102,7 +102,7 @@ def main() -> None:
     command.add_rows(parser, [])
     options = command.parse(parser)
     with command.refusing_rows(parser):
-        models = shapes.select(options.patterns, _MODELS)
+        models = shapes.select_models(options.patterns, _MODELS)
     results = command.run(measured, models, options)
     print(text(results, options.markdown))
     rows = [asdict(result) for these in results.values() for result in these]
