@@ -18,7 +18,7 @@ from __future__ import annotations
 import statistics
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from tqdm import tqdm
@@ -43,6 +43,7 @@ _BASELINES = {"ragged": "of full length", "bidirectional": "of two calls"}
 
 
 class Options(command.Options):
+    passes: int
     groups: list[str]
     systems: list[str]
     picture: Path | None
@@ -50,11 +51,24 @@ class Options(command.Options):
 
 @dataclass(frozen=True)
 class Time:
-    """A system's: seconds of its fastest call, the median of the rounds', which variant it was."""
+    """A system's: of each round the fastest call, in seconds; which variant that was."""
 
-    seconds: float
-    median: float
+    rounds: list[float]
     variant: str
+
+    @property
+    def seconds(self) -> float:
+        """The fastest call."""
+        return min(self.rounds)
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.rounds)
+
+    def with_those_of(self, other: Time) -> Time:
+        """The rounds of both; the variant is that of the fastest call."""
+        faster = min(self, other, key=lambda time: time.seconds)
+        return Time(self.rounds + other.rounds, faster.variant)
 
 
 @dataclass(frozen=True)
@@ -68,6 +82,18 @@ class Result:
     times: Mapping[str, Time]
     baseline: float | None
     limit: Limit | None
+
+    def with_those_of(self, other: Result) -> Result:
+        """The rounds of two passes over the same row."""
+        times = {name: time.with_those_of(other.times[name]) for name, time in self.times.items()}
+        baselines = [r.baseline for r in (self, other) if r.baseline]
+        limits = [r.limit for r in (self, other) if r.limit]
+        return replace(
+            self,
+            times=times,
+            baseline=min(baselines, default=None),
+            limit=max(limits, key=lambda found: found.peak, default=None),
+        )
 
     @property
     def ours(self) -> float:
@@ -135,9 +161,13 @@ def parse() -> tuple[Options, Mapping[str, list[AnyRow]]]:
     names = ", ".join(systems.NAMES)
     add("--systems", nargs="+", choices=systems.NAMES, default=systems.installed(),
         metavar="SYSTEM", help=f"of {names} (default: the installed ones)")  # fmt: skip
+    add("--passes", type=int, default=1,
+        help="over all rows, so that a row's rounds are minutes apart (default: 1)")  # fmt: skip
     add("--picture", type=Path, metavar="FILE", help="draw the ratios, a PNG")
     options = command.parse(parser, Options())
     assert isinstance(options, Options)
+    if options.passes < 1:
+        parser.error(f"--passes: expected at least 1, got {options.passes}")
     missing = set(options.systems) - set(systems.installed())
     if missing:
         parser.error(f"--systems: not installed: {', '.join(sorted(missing))}")
@@ -178,7 +208,7 @@ def measured(
     found = []
     for kind in row.kinds:
         times = {
-            name: Time(min(seconds), statistics.median(seconds), prepared[name].variants[kind])
+            name: Time(seconds, prepared[name].variants[kind])
             for (name, of), seconds in rounds.items()
             if of == kind
         }
@@ -192,14 +222,17 @@ def run(
     options: Options, groups: Mapping[str, list[AnyRow]]
 ) -> tuple[list[Result], dict[int, Machine], dict[str, str]]:
     """All results; by number of threads what the machine can do; the systems' versions."""
-    results: list[Result] = []
+    results: dict[tuple[int, str, str, str], Result] = {}
     machines: dict[int, Machine] = {}
     versions: dict[str, str] = {}
     rows = [(group, row) for group, these in groups.items() for row in these]
-    with tqdm(total=len(rows) * len(options.threads), disable=None, unit="row") as bar:
-        for threads in options.threads:
+    with tqdm(
+        total=options.passes * len(rows) * len(options.threads), disable=None, unit="row"
+    ) as bar:
+        for threads in options.threads * options.passes:
             try:
-                machines[threads] = roofline.measured(threads)
+                if threads not in machines:
+                    machines[threads] = roofline.measured(threads)
             except RuntimeError as error:
                 tqdm.write(f"The roofline is not measured: {error}", file=sys.stderr)
             with players(options.systems, threads) as company:
@@ -208,9 +241,12 @@ def run(
                     playing = company.of(row)
                     versions |= {player.name: player.version for player in playing}
                     machine = machines.get(threads)
-                    results += measured(group, row, playing, threads, machine, options)
+                    for result in measured(group, row, playing, threads, machine, options):
+                        key = threads, group, row.name, result.kind
+                        before = results.get(key)
+                        results[key] = before.with_those_of(result) if before else result
                     bar.update()
-    return results, machines, versions
+    return list(results.values()), machines, versions
 
 
 def table(results: list[Result], names: list[str], markdown: bool) -> str:
@@ -312,6 +348,7 @@ def main() -> None:
         systems=versions,
         roofline={threads: asdict(machine) for threads, machine in machines.items()},
         rounds=options.rounds,
+        passes=options.passes,
         turn_seconds=options.seconds,
         results=[result.figures() for result in results],
     )
