@@ -31,10 +31,10 @@ static inline void frnn_part_of(const frnn_share *share, int64_t blocks, int64_t
     *end = blocks * (share->part + 1) / share->parts;
 }
 
-// What a call has to do, and its loop over time: `batch` rows or `blocks` of units are shared out among threads.
+// What a call has to do, and its loop over time: rows, or units by blocks, are shared out among threads.
 typedef struct {
     const frnn_schedule *schedule;
-    int64_t blocks;
+    int64_t units, lanes; // H, and of a block
     double multiply_adds; // of the whole call
     double step_work;     // of the product inside the loop, one step of the whole batch
     size_t item;          // bytes of a value
