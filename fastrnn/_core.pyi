@@ -44,7 +44,7 @@ class Pack:
         weights: tuple[_Floats | None, ...],
         backward: bool,
         numpy_gemm: bool,
-        borrowed: bool = False,
+        borrowed: int = 0,
         bfloat16: bool = False,
     ) -> None: ...
 
@@ -88,7 +88,7 @@ class Pullback:
         with_dstate: bool = True,
     ) -> tuple[Any, Any]: ...
 
-def few(batch: int, time: int) -> bool: ...
+def worth_borrowing(batch: int, time: int) -> int: ...
 
 class Tape:
     @property

@@ -172,11 +172,12 @@ def test_packs_for_backward_and_few_steps(monkeypatch: pytest.MonkeyPatch) -> No
     made = stack._core.Pack
     monkeypatch.setattr(stack._core, "Pack", lambda *args: packs.append(args) or made(*args))
     module = ft.GRU(4, 6)
+    module(torch.randn(20, 2, 4))
     module(torch.randn(9, 2, 4))
     with torch.no_grad():
-        module(torch.randn(9, 2, 4))
+        module(torch.randn(20, 2, 4))
         module(torch.randn(2, 2, 4))
-    assert [(args[2], args[4]) for args in packs] == [(True, False), (False, False), (False, True)]
+    assert [(args[2], args[4]) for args in packs] == [(True, 0), (True, 1), (False, 0), (False, 2)]
 
 
 def test_activation_checkpointing() -> None:

@@ -23,14 +23,19 @@ cdef bint put_grad(Trainable parameter, grad):
 
 
 cdef class Packed:
-    """A layer's packs by direction, and the versions of the weights that they were made from."""
+    """A layer's packs by direction, or None, and the versions of the weights that they were made from; whether a
+    training call has borrowed these weights.
+    """
     cdef tuple packs
+    cdef bint borrowed
     cdef int64_t versions[DIRECTIONS * FRNN_WEIGHTS]
 
 
-cpdef bint few(int64_t batch, int64_t time):
-    """Whether packing the weights for so many rows and steps takes longer than it saves."""
-    return time <= 3 and batch * time <= 128
+cpdef int worth_borrowing(int64_t batch, int64_t time):
+    """As Pack's `borrowed`: which packs for so many rows and steps take longer to make than they save."""
+    if time <= 3 and batch * time <= 128:
+        return BORROWED
+    return BORROWED_BACK if time <= 16 and batch * time <= 64 else 0
 
 
 cdef class Recurrence:
@@ -87,45 +92,53 @@ cdef class Recurrence:
         """One layer's packed weights by direction."""
         if not 0 <= layer < len(self.layers):
             raise IndexError(f"layer: expected 0 to {len(self.layers) - 1}, got {layer}")
-        return self.packs_of(layer, training, False)
+        return self.packs_of(layer, training, 0)
 
-    cdef tuple packs_of(self, Py_ssize_t k, bint training, bint borrow):
+    cdef tuple packs_of(self, Py_ssize_t k, bint training, int borrow):
         """Cached on the weights' versions. Where those at hand are of another version, or do not fit the instruction
-        set or who does the products, training may `borrow` the weights as they stand.
+        set or who does the products, training may `borrow` the weights as they stand, as Pack has it; but not the
+        same ones twice: then they are worth packing.
         """
         cdef Layer layer = self.layers[k]
         cdef tuple weights = self.weights[k], own
         cdef Packed packed
         cdef Pack pack
         cdef list packs = []
-        cdef bint numpy_gemm
+        cdef bint numpy_gemm, unchanged = False
         cdef int choice = gemm_choice # another thread may change it meanwhile
         with cython.critical_section(self):
             packed = self.packed[k]
         if packed is not None:
-            pack = packed.packs[0]
-            if (pack.isa == frnn_isa() and pack.gemm_choice == choice
-                    and not (training and pack.backward_pack is None) and versions_of(weights, packed.versions, False)):
-                return packed.packs
+            unchanged = versions_of(weights, packed.versions, False)
+            if unchanged and packed.packs is not None:
+                pack = packed.packs[0]
+                if (pack.isa == frnn_isa() and pack.gemm_choice == choice
+                        and not (training and pack.backward_pack is None)):
+                    return packed.packs
         numpy_gemm = not self.bfloat16 and self.by_numpy(choice)
-        borrow = borrow and training and not layer.c.proj_size
+        if not training or layer.c.proj_size or (unchanged and packed.borrowed):
+            borrow = 0
         if not borrow: # the old ones' memory, near in the caches, is there for the new ones
             packed = None
             with cython.critical_section(self):
                 self.packed[k] = None
-        packed = Packed.__new__(Packed)
-        # Before the values are read: who writes meanwhile makes this an old one.
-        versions_of(weights, packed.versions, True)
+        if not borrow or not unchanged:
+            packed = Packed.__new__(Packed)
+            # Before the values are read: who writes meanwhile makes this an old one.
+            versions_of(weights, packed.versions, True)
         for own in weights:
             pack = Pack.__new__(Pack)
             pack.gemm_choice = choice
             pack.make(layer, values_of(own), training, numpy_gemm, borrow, self.bfloat16)
             packs.append(pack)
-        packed.packs = tuple(packs)
-        if not borrow:
-            with cython.critical_section(self):
-                self.packed[k] = packed
-        return packed.packs
+        made = tuple(packs)
+        if borrow:
+            packed.borrowed = True
+        else:
+            packed.packs = made
+        with cython.critical_section(self):
+            self.packed[k] = packed
+        return made
 
     cdef bint by_numpy(self, int choice) except -1:
         """Whether the products over all steps are NumPy's, with such a `gemm_choice`."""
@@ -168,7 +181,7 @@ cdef class Recurrence:
         cdef int D = self.directions
         cdef bint first = owner.batch_first, sequences = owner.return_sequences
         cdef bint double = self.type_num == cnp.NPY_FLOAT64
-        cdef bint borrow
+        cdef int borrow
         cdef uint64_t seed = 0
         cdef cnp.npy_intp shape[3]
         cdef cnp.ndarray axes
@@ -199,7 +212,7 @@ cdef class Recurrence:
             pullback.shape[:] = [shape[0] if sequences else batch, shape[1] if sequences else shape[2], shape[2]]
             if self.draws or (last and owner.dropout):
                 seed, between = self.python.drawn(owner)
-        borrow = few(batch, time)
+        borrow = worth_borrowing(batch, time)
         for k in range(last + 1):
             y = empty_array(3, shape, self.type_num) if sequences or k < last else None
             tape = forward(
@@ -249,7 +262,7 @@ cdef class Recurrence:
         if y is None:
             y = empty_array(2, shape, self.type_num)
         for k in range(last + 1):
-            forward(self.packs_of(k, False, False), k, self.states, x, None, False, True, h_0, c_0,
+            forward(self.packs_of(k, False, 0), k, self.states, x, None, False, True, h_0, c_0,
                     y if k == last else None, h_n, c_n, False)
             if k < last:
                 x = h_n[k]

@@ -3,6 +3,8 @@
 cdef enum:
     DIRECTIONS = 2
     STACK_BYTES = 16 * 1024 # of workspace, for calls that should not allocate
+    BORROWED_BACK = 1
+    BORROWED = 2
 
 
 # Weights of a layer by frnn_weight, with PyTorch's names where it has them.
@@ -78,8 +80,9 @@ cdef class Pack:
 
     weights: nine arrays in the order of WEIGHTS, None for those that the layer has not and for biases that are
     zeros; C-contiguous, of the layer's dtype. They are copied: later changes do not show. Or weight_ih and
-    weight_hh are `borrowed`, which suits calls of few steps: then they must not change while the pack lives. Or
-    weight_ih, weight_hh and weight_hr are rounded to `bfloat16`, for inference without `numpy_gemm`.
+    weight_hh are `borrowed`, by backward calls (1) or by all (2), which suits calls of few steps: then they must not
+    change while the pack lives. Or weight_ih, weight_hh and weight_hr are rounded to `bfloat16`, for inference without
+    `numpy_gemm`.
     The products over all steps are NumPy's BLAS's if `numpy_gemm`.
     """
     cdef frnn_layer layer
@@ -94,10 +97,10 @@ cdef class Pack:
     cdef const char *isa
 
     def __init__(self, Layer layer not None, tuple weights not None, bint backward, bint numpy_gemm,
-                 bint borrowed=False, bint bfloat16=False):
+                 int borrowed=0, bint bfloat16=False):
         self.make(layer, weights, backward, numpy_gemm, borrowed, bfloat16)
 
-    cdef int make(self, Layer layer, tuple weights, bint backward, bint numpy_gemm, bint borrowed,
+    cdef int make(self, Layer layer, tuple weights, bint backward, bint numpy_gemm, int borrowed,
                   bint bfloat16) except -1:
         cdef Span spans[FRNN_WEIGHTS]
         self.isa = frnn_isa()
@@ -107,12 +110,13 @@ cdef class Pack:
         self.item = <int64_t>frnn_itemsize(layer.c.dtype)
         weight_spans(spans, &self.layer, weights, self.type_num)
         cdef frnn_pack_kind kind = FRNN_PACK_BFLOAT16 if bfloat16 else FRNN_PACK_FORWARD
-        self.forward_pack = self.packed(FRNN_PACK_BORROWED if borrowed else kind, spans)
+        self.forward_pack = self.packed(FRNN_PACK_BORROWED if borrowed == BORROWED else kind, spans)
         if borrowed:
-            self.backward_pack = self.forward_pack
             self.w_ih, self.w_hh = weights[:2]
+        if borrowed == BORROWED:
+            self.backward_pack = self.forward_pack
         elif backward:
-            self.backward_pack = self.packed(FRNN_PACK_BACKWARD, spans)
+            self.backward_pack = self.packed(FRNN_PACK_BORROWED if borrowed else FRNN_PACK_BACKWARD, spans)
         self.w_ih_data = NULL
         if numpy_gemm:
             self.w_ih = weights[0] if borrowed else np.array(weights[0], order="C")
