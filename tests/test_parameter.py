@@ -54,9 +54,12 @@ def test_writing_copies_only_while_a_snapshot_lives() -> None:
 
 
 @pytest.mark.parametrize(
-    "layer", [fr.RNN(3, 5), fr.GRU(16, 32, bidirectional=True), fr.LSTM(4, 17, 2)]
+    "layer",
+    [fr.RNN(3, 5), fr.GRU(16, 32, bidirectional=True), fr.LSTM(4, 17, 2), fr.LSTM(300, 420)],
 )
-@pytest.mark.parametrize("rows", [(1, 1), (2, 3), (40, 3), (50, 3), (1, 16), (4, 16), (1, 17)])
+@pytest.mark.parametrize(
+    "rows", [(1, 1), (2, 3), (2, 5), (40, 3), (50, 3), (1, 16), (4, 16), (1, 17)]
+)
 def test_a_pullback_has_the_weights_of_its_call(
     layer: Any, rows: tuple[int, int], isa: str, rng: Any
 ) -> None:

@@ -27,11 +27,11 @@ cdef class Layer:
     """
     cdef frnn_layer c
     cdef int64_t state_size # P
+    cdef size_t pack_bytes # of a forward call's
 
     def __init__(self, str cell, int64_t input_size, int64_t hidden_size, bint double, *, int64_t proj_size=0,
                  gate_activation=None, state_activation=None, clip=None, bint peephole=False,
                  bint layer_norm=False, double zoneout_h=0, double zoneout_c=0, double recurrent_dropout=0):
-        cdef size_t bytes
         self.c.cell = CELLS[cell]
         self.c.dtype = FRNN_F64 if double else FRNN_F32
         self.c.input_size = input_size
@@ -46,7 +46,7 @@ cdef class Layer:
         self.c.zoneout_c = zoneout_c
         self.c.recurrent_dropout = recurrent_dropout
         self.state_size = proj_size if proj_size else hidden_size
-        check(frnn_pack_size(&self.c, FRNN_PACK_FORWARD, &bytes))
+        check(frnn_pack_size(&self.c, FRNN_PACK_FORWARD, &self.pack_bytes))
 
     def shapes(self):
         """The shapes of the weights that it has, by name, in the order of WEIGHTS."""

@@ -135,11 +135,11 @@ def forward(
     c_n = empty((stack.states, batch, stack.hidden_size), double) if stack.has_c else None
     if not batch:
         return empty((one, two, stack.output_size), double), h_n, c_n, []
-    borrowed = 0 if stack.proj_size else _core.worth_borrowing(batch, time)
     numpy_gemm = config.gemm() == "numpy"
     tapes: list[Any] = []
     for k, layer in enumerate(stack.layers):
         training = k >= kept_from
+        borrowed = _core.worth_borrowing(layer.core, batch, time)
         packs = []
         for own in layer.in_order:
             packs.append(_core.Pack(layer.core, own(weights), training, numpy_gemm, borrowed))
