@@ -3,6 +3,7 @@
 Groups of rows:
   table          rnn, gru, lstm x 11 sizes, forward and training
   shapes         odd hidden sizes, just past a cache, long sequences of few rows
+  drawn          sizes from a seed
   float64        some of the table's sizes in float64
   ragged         lengths uniform in 1..T
   bidirectional  two directions

@@ -150,6 +150,21 @@ ROWS = (
 
 _GATED = ("lstm", "gru")
 
+_MOST_FLOPS = 5e9  # of a forward pass of a row that is drawn
+
+
+def _drawn(count: int) -> tuple[Row, ...]:
+    """Rows from a seed, the cells in turn, each size uniform in its logarithm."""
+    rng = np.random.default_rng(0)
+    rows: list[Row] = []
+    while len(rows) < count:
+        sizes = [int(2 ** rng.uniform(*ends)) for ends in ((0, 7.5), (2, 8.5), (0, 9), (4, 9.5))]
+        row = Row([*GATES][len(rows) % len(GATES)], *sizes)
+        if row.flops("forward") <= _MOST_FLOPS:
+            rows.append(row)
+    return tuple(rows)
+
+
 GROUPS: dict[str, tuple[AnyRow, ...]] = {
     "table": ROWS,
     "shapes": tuple(  # odd H, H just past a cache, long sequences of few rows
@@ -162,6 +177,7 @@ GROUPS: dict[str, tuple[AnyRow, ...]] = {
             (4, 1000, 64, 64),
         )
     ),
+    "drawn": _drawn(36),
     "float64": tuple(
         Row(cell, *sizes, dtype="float64")
         for cell in GATES
