@@ -9,7 +9,7 @@ struct frnn_kernels;
 
 // How the weights of a pack enter products: as they are; of bfloat16, widened; or of bfloat16 with x and h rounded
 // likewise. Of bfloat16 those of an even k and the next are the halves of a 32-bit word.
-typedef enum { FRNN_WHOLE, FRNN_WIDENED, FRNN_PAIRED, FRNN_PRODUCTS } frnn_products;
+typedef enum { FRNN_WHOLE, FRNN_WIDENED, FRNN_PAIRED } frnn_products;
 
 // Rows of such words, or of values, in a panel.
 static inline int64_t frnn_panel_rows(frnn_products products, int64_t k) {
