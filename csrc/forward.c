@@ -5,11 +5,16 @@
 
 // Bytes of projected gates that a thread keeps at a time: they stay in its L2 until they are used.
 #define CHUNK_BYTES (256 * 1024)
+// Steps of a single row that are projected at a time while one thread has its loop.
+#define AHEAD_STEPS 32
+// The cell of a step takes the time of so many multiply-adds.
+#define CELL_WORK 4000
 
 typedef struct {
     frnn_forward_run run;
     frnn_work work;
     int threads;
+    int ahead;      // see forward_ahead
     void *gathered; // provider only: rows of x side by side
     char *scratch;  // per thread
     size_t scratch_bytes;
@@ -58,6 +63,8 @@ static void make_plan(const frnn_forward_args *args, int threads, plan *plan, fr
     const int64_t x_rows = args->ids.at.data ? args->ids.x_rows : run->schedule.rows;
     plan->work = frnn_work_of(pack, &run->schedule, x_rows, 1);
     plan->threads = frnn_loop_threads(&plan->work, threads);
+    const int by_rows = frnn_by_rows(&plan->work, plan->threads);
+    plan->ahead = B == 1 && by_rows && plan->threads > 1 && !run->projected && !args->ids.at.data;
 
     frnn_arena tape_arena = {.base = args->tape};
     frnn_tape_carve(&run->tape, layer, &run->schedule, &tape_arena);
@@ -72,9 +79,13 @@ static void make_plan(const frnn_forward_args *args, int threads, plan *plan, fr
         run->chunk_steps = frnn_max(1, FRNN_PROVIDER_ROWS / B);
         gates_rows = run->chunk_steps * B;
     } else {
-        const int64_t rows = frnn_by_rows(&plan->work, plan->threads) ? frnn_ceil_div(B, plan->threads) : B;
+        const int64_t rows = by_rows ? frnn_ceil_div(B, plan->threads) : B;
         run->chunk_steps = frnn_max(1, CHUNK_BYTES / gates_bytes / rows);
         gates_rows = frnn_max(B, CHUNK_BYTES / gates_bytes * plan->threads);
+    }
+    if (plan->ahead) {
+        run->chunk_steps = AHEAD_STEPS;
+        gates_rows = frnn_max(gates_rows, 2 * AHEAD_STEPS);
     }
     run->chunk_steps = frnn_min(run->chunk_steps, args->batch.time);
     gates_rows = frnn_min(gates_rows, args->batch.time * B);
@@ -128,6 +139,44 @@ static void project_table(const frnn_forward_run *run, frnn_share share, int thr
     }
 }
 
+// A single row, whose loop is thread 0's: while it has the loop of some steps, the others make W x of the next ones,
+// and it too where that takes longer.
+static void forward_ahead(const plan *plan, const frnn_share *share, int thread, int threads,
+                          frnn_barrier *barrier) {
+    const frnn_layer *layer = &plan->run.pack->layer;
+    frnn_forward_run run = plan->run;
+    const int64_t steps = run.schedule.steps, chunk = run.chunk_steps;
+    const int64_t item = (int64_t)frnn_itemsize(layer->dtype);
+    const int64_t ld = (layer->layer_norm ? run.tape.raw_ld : run.tape.gates_ld) * item;
+    const int64_t period = run.training ? steps : 2 * chunk; // after so many steps a row is used again
+    char *const gates = layer->layer_norm ? run.tape.raw_x : run.tape.gates;
+    const double loop = plan->work.step_work + CELL_WORK;
+    const double input = plan->work.multiply_adds / (double)steps - plan->work.step_work;
+    const int64_t own = (int64_t)((double)chunk * ((loop + input) / threads - loop) / input);
+    const frnn_kernels *kernels = run.pack->kernels;
+    run.projected = 1;
+    for (int64_t step = 0; step < steps + chunk; step += chunk) {
+        const int64_t count = frnn_max(0, frnn_min(chunk, steps - step)), helpers = frnn_max(1, threads - 1);
+        const int64_t mine = frnn_min(count, step ? frnn_max(0, own) : frnn_ceil_div(count, threads));
+        const int64_t begin = thread ? mine + (count - mine) * (thread - 1) / helpers : 0;
+        const int64_t end = mine + (count - mine) * thread / helpers;
+        const void *x[AHEAD_STEPS];
+        void *to[AHEAD_STEPS];
+        for (int64_t i = begin; i < end; i++) {
+            x[i] = (const char *)run.x.data + frnn_offset(&run.schedule, &run.x, 0, step + i) * item;
+            to[i] = gates + (step + i) % period * ld;
+        }
+        if (begin < end) kernels->project[layer->dtype](&run, share, end - begin, x + begin, to + begin);
+        if (step && thread == 0) {
+            run.first_step = step - chunk;
+            run.last_step = frnn_min(steps, step);
+            run.gates_start = run.first_step / period * period;
+            kernels->cell[layer->dtype][layer->cell].forward[frnn_is_variant(layer)](&run, share);
+        }
+        frnn_barrier_wait(barrier);
+    }
+}
+
 static void forward_job(void *context, int thread, int threads, frnn_barrier *barrier) {
     const plan *plan = context;
     const frnn_forward_run *run = &plan->run;
@@ -137,6 +186,10 @@ static void forward_job(void *context, int thread, int threads, frnn_barrier *ba
     if (run->table) {
         project_table(run, share, thread, threads);
         frnn_barrier_wait(barrier);
+    }
+    if (plan->ahead) {
+        forward_ahead(plan, &share, thread, threads, barrier);
+        return;
     }
     run->pack->kernels->cell[layer->dtype][layer->cell].forward[frnn_is_variant(layer)](run, &share);
 }
