@@ -36,6 +36,7 @@ class Layer:
         recurrent_dropout: float = 0,
     ) -> None: ...
     def shapes(self) -> dict[str, tuple[int, ...]]: ...
+    def worth_borrowing(self, batch: int, time: int) -> int: ...
 
 class Pack:
     def __init__(
@@ -87,8 +88,6 @@ class Pullback:
         with_dx: bool = True,
         with_dstate: bool = True,
     ) -> tuple[Any, Any]: ...
-
-def worth_borrowing(layer: Layer, batch: int, time: int) -> int: ...
 
 class Tape:
     @property

@@ -31,21 +31,6 @@ cdef class Packed:
     cdef int64_t versions[DIRECTIONS * FRNN_WEIGHTS]
 
 
-cdef enum:
-    MANY = 1 << 20 # rows or steps, where packs are to be kept
-    LARGE_PACK_BYTES = 3 * 1024 * 1024
-
-
-cpdef int worth_borrowing(Layer layer, int64_t batch, int64_t time):
-    """As Pack's `borrowed`: which packs for so many rows and steps take longer to make than they save."""
-    cdef int64_t rows = batch * time
-    if layer.c.proj_size:
-        return 0
-    if time <= 3 and rows <= 128 or time <= 6 and rows <= 64 and layer.pack_bytes > LARGE_PACK_BYTES:
-        return BORROWED
-    return BORROWED_BACK if time <= 16 and rows <= 64 else 0
-
-
 cdef class Recurrence:
     """What runs a recurrent layer, a fastrnn.layers.recurrent.Recurrent, which each call names as `owner`.
 
@@ -100,12 +85,12 @@ cdef class Recurrence:
         """One layer's packed weights by direction."""
         if not 0 <= layer < len(self.layers):
             raise IndexError(f"layer: expected 0 to {len(self.layers) - 1}, got {layer}")
-        return self.packs_of(layer, training, MANY, MANY)
+        return self.packs_of(layer, training, 0)
 
-    cdef tuple packs_of(self, Py_ssize_t k, bint training, int64_t batch, int64_t time):
+    cdef tuple packs_of(self, Py_ssize_t k, bint training, int borrow):
         """Cached on the weights' versions. Where those at hand are of another version, or do not fit the instruction
-        set or who does the products, training may borrow the weights as they stand; but not the same ones twice: then
-        they are worth packing.
+        set or who does the products, packs `borrow` the weights as they stand, see Pack; but not the same ones twice:
+        then they are worth packing.
         """
         cdef Layer layer = self.layers[k]
         cdef tuple weights = self.weights[k], own
@@ -113,7 +98,6 @@ cdef class Recurrence:
         cdef Pack pack
         cdef list packs = []
         cdef bint numpy_gemm, unchanged = False
-        cdef int borrow = 0
         cdef int choice = gemm_choice # another thread may change it meanwhile
         with cython.critical_section(self):
             packed = self.packed[k]
@@ -125,8 +109,8 @@ cdef class Recurrence:
                         and not (training and pack.backward_pack is None)):
                     return packed.packs
         numpy_gemm = not self.bfloat16 and self.by_numpy(choice)
-        if training and not (unchanged and packed.borrowed):
-            borrow = worth_borrowing(layer, batch, time)
+        if unchanged and packed.borrowed:
+            borrow = 0
         if not borrow: # the old ones' memory, near in the caches, is there for the new ones
             packed = None
             with cython.critical_section(self):
@@ -194,6 +178,7 @@ cdef class Recurrence:
         cdef cnp.npy_intp shape[3]
         cdef cnp.ndarray axes
         cdef Pullback pullback = None
+        cdef Layer layer
         c_n = y = between = None
         if training and self.bfloat16:
             raise ValueError("vjp: expected weights of float32 or float64; bfloat16 is for inference")
@@ -221,10 +206,12 @@ cdef class Recurrence:
             if self.draws or (last and owner.dropout):
                 seed, between = self.python.drawn(owner)
         for k in range(last + 1):
+            layer = self.layers[k]
             y = empty_array(3, shape, self.type_num) if sequences or k < last else None
             tape = forward(
-                self.packs_of(k, training, batch, time), k * D, self.states, x, lengths, False, first,
-                h_0, c_0, y, h_n, c_n, training, seed + <uint64_t>(k * D) if seed else 0, checkpoint_every, ids if k == 0 else None)
+                self.packs_of(k, training, layer.worth_borrowing(batch, time) if training else 0), k * D,
+                self.states, x, lengths, False, first, h_0, c_0, y, h_n, c_n, training,
+                seed + <uint64_t>(k * D) if seed else 0, checkpoint_every, ids if k == 0 else None)
             if training:
                 pullback.tapes.append(tape)
             if k < last:
@@ -269,7 +256,7 @@ cdef class Recurrence:
         if y is None:
             y = empty_array(2, shape, self.type_num)
         for k in range(last + 1):
-            forward(self.packs_of(k, False, MANY, MANY), k, self.states, x, None, False, True, h_0, c_0,
+            forward(self.packs_of(k, False, 0), k, self.states, x, None, False, True, h_0, c_0,
                     y if k == last else None, h_n, c_n, False)
             if k < last:
                 x = h_n[k]

@@ -5,6 +5,7 @@ cdef enum:
     STACK_BYTES = 16 * 1024 # of workspace, for calls that should not allocate
     BORROWED_BACK = 1
     BORROWED = 2
+    LARGE_PACK_BYTES = 3 * 1024 * 1024
 
 
 # Weights of a layer by frnn_weight, with PyTorch's names where it has them.
@@ -58,6 +59,15 @@ cdef class Layer:
             if axes:
                 shapes[WEIGHTS[i]] = tuple([sizes[k] for k in range(axes)])
         return shapes
+
+    cpdef int worth_borrowing(self, int64_t batch, int64_t time):
+        """As Pack's `borrowed`: which packs for so many rows and steps take longer to make than they save."""
+        cdef int64_t rows = batch * time
+        if self.c.proj_size:
+            return 0
+        if time <= 3 and rows <= 128 or time <= 6 and rows <= 64 and self.pack_bytes > LARGE_PACK_BYTES:
+            return BORROWED
+        return BORROWED_BACK if time <= 16 and rows <= 64 else 0
 
 
 cdef int weight_spans(Span *to, const frnn_layer *layer, tuple arrays, int type_num) except -1:

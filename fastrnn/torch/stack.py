@@ -139,7 +139,7 @@ def forward(
     tapes: list[Any] = []
     for k, layer in enumerate(stack.layers):
         training = k >= kept_from
-        borrowed = _core.worth_borrowing(layer.core, batch, time)
+        borrowed = layer.core.worth_borrowing(batch, time)
         packs = []
         for own in layer.in_order:
             packs.append(_core.Pack(layer.core, own(weights), training, numpy_gemm, borrowed))
