@@ -123,9 +123,9 @@ typedef struct {
 // Lanes that a gate has in the last block of units: where few are left, gates share its vectors. Not where a late
 // gate is to be multiplied apart.
 static inline int frnn_tail_lanes(const frnn_cell_info *info, int64_t units, int lanes) {
-    const int left = (int)(units % lanes);
-    if (info->gates == 1 || info->late < info->gates || left == 0 || left > lanes / 2) return lanes;
-    return left > lanes / 4 ? lanes / 2 : lanes / 4;
+    const int vectors = (int)frnn_ceil_div(info->gates * (units % lanes), lanes);
+    if (vectors == 0 || vectors >= info->gates || info->late < info->gates) return lanes;
+    return vectors * lanes / info->gates;
 }
 
 // Values that a block of so many gates has for each k.

@@ -297,6 +297,8 @@ static const size_case plain_cases[] = {
     {9, 33, 1, 7, 0, 0, BIT(DH_N) | BIT(DC_N), 1},
     {20, 100, 4, 4, 1, 0, 0, 1},
     {2, 3, 140, 9, 1, 1, 0, 1}, // more rows than one block of a sum over rows
+    {6, 13, 2, 3, 1, 0, 0, 1},  // gates that share two of three vectors, or three of four
+    {5, 26, 9, 2, 0, 0, 0, 1},  // likewise
     {23, 100, 1, 5, 0, 0, BIT(B_IH) | BIT(B_HH), 0},
     {100, 100, 3, 4, 1, 0, 0, 0},
     {31, 100, 13, 3, 0, 1, BIT(H0), 0},
