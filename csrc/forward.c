@@ -141,9 +141,10 @@ static void project_table(const frnn_forward_run *run, frnn_share share, int thr
 
 // A single row, whose loop is thread 0's: while it has the loop of some steps, the others make W x of the next ones,
 // and it too where that takes longer.
-static void forward_ahead(const plan *plan, const frnn_share *share, int thread, int threads,
-                          frnn_barrier *barrier) {
+static void forward_ahead(const plan *plan, int thread, int threads, frnn_barrier *barrier) {
     const frnn_layer *layer = &plan->run.pack->layer;
+    frnn_share all = frnn_share_of(&plan->work, 0, 1, NULL);
+    all.scratch = plan->scratch + (size_t)thread * plan->scratch_bytes;
     frnn_forward_run run = plan->run;
     const int64_t steps = run.schedule.steps, chunk = run.chunk_steps;
     const int64_t item = (int64_t)frnn_itemsize(layer->dtype);
@@ -159,19 +160,19 @@ static void forward_ahead(const plan *plan, const frnn_share *share, int thread,
         const int64_t count = frnn_max(0, frnn_min(chunk, steps - step)), helpers = frnn_max(1, threads - 1);
         const int64_t mine = frnn_min(count, step ? frnn_max(0, own) : frnn_ceil_div(count, threads));
         const int64_t begin = thread ? mine + (count - mine) * (thread - 1) / helpers : 0;
-        const int64_t end = mine + (count - mine) * thread / helpers;
+        const int64_t end = thread == threads - 1 ? count : mine + (count - mine) * thread / helpers;
         const void *x[AHEAD_STEPS];
         void *to[AHEAD_STEPS];
         for (int64_t i = begin; i < end; i++) {
             x[i] = (const char *)run.x.data + frnn_offset(&run.schedule, &run.x, 0, step + i) * item;
             to[i] = gates + (step + i) % period * ld;
         }
-        if (begin < end) kernels->project[layer->dtype](&run, share, end - begin, x + begin, to + begin);
+        if (begin < end) kernels->project[layer->dtype](&run, &all, end - begin, x + begin, to + begin);
         if (step && thread == 0) {
             run.first_step = step - chunk;
             run.last_step = frnn_min(steps, step);
             run.gates_start = run.first_step / period * period;
-            kernels->cell[layer->dtype][layer->cell].forward[frnn_is_variant(layer)](&run, share);
+            kernels->cell[layer->dtype][layer->cell].forward[frnn_is_variant(layer)](&run, &all);
         }
         frnn_barrier_wait(barrier);
     }
@@ -181,15 +182,15 @@ static void forward_job(void *context, int thread, int threads, frnn_barrier *ba
     const plan *plan = context;
     const frnn_forward_run *run = &plan->run;
     const frnn_layer *layer = &run->pack->layer;
+    if (plan->ahead) {
+        forward_ahead(plan, thread, threads, barrier);
+        return;
+    }
     frnn_share share = frnn_share_of(&plan->work, thread, threads, barrier);
     share.scratch = plan->scratch + (size_t)thread * plan->scratch_bytes;
     if (run->table) {
         project_table(run, share, thread, threads);
         frnn_barrier_wait(barrier);
-    }
-    if (plan->ahead) {
-        forward_ahead(plan, &share, thread, threads, barrier);
-        return;
     }
     run->pack->kernels->cell[layer->dtype][layer->cell].forward[frnn_is_variant(layer)](run, &share);
 }

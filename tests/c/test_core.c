@@ -302,14 +302,14 @@ static const size_case plain_cases[] = {
     {23, 100, 1, 5, 0, 0, BIT(B_IH) | BIT(B_HH), 0},
     {100, 100, 3, 4, 1, 0, 0, 0},
     {31, 100, 13, 3, 0, 1, BIT(H0), 0},
-    {10, 17, 40, 9, 1, 1, 0, 0},  // rows enough for each of three threads
-    {32, 48, 1, 4, 0, 0, 0, 1},   // one row, weights in whole squares
-    {29, 3, 1, 600, 0, 0, 0, 0},  // fewer blocks of units than threads
-    {90, 17, 1, 130, 0, 1, 0, 0}, // one row, whose input is projected ahead of it
-    {3, 17, 70, 18, 1, 0, 0, 0},  // likewise
-    {1, 2, 3, 4200, 1, 0, 0, 0},  // more rows than a provider takes at a time
-    {520, 20, 2, 3, 0, 0, 0, 0},  // wider than one pass of dW
-    {9, 350, 2, 2, 0, 0, 0, 0},   // a longer sum than one pass of dX, for gates of 3 and 4
+    {10, 17, 40, 9, 1, 1, 0, 0}, // rows enough for each of three threads
+    {32, 48, 1, 4, 0, 0, 0, 1},  // one row, weights in whole squares
+    {29, 3, 1, 600, 0, 0, 0, 0}, // fewer blocks of units than threads
+    {3, 17, 70, 18, 1, 0, 0, 0}, // likewise
+    {60, 17, 1, 70, 0, 1, 0, 1}, // one row, whose input is projected ahead of it
+    {1, 2, 3, 4200, 1, 0, 0, 0}, // more rows than a provider takes at a time
+    {520, 20, 2, 3, 0, 0, 0, 0}, // wider than one pass of dW
+    {9, 350, 2, 2, 0, 0, 0, 0},  // a longer sum than one pass of dX, for gates of 3 and 4
 };
 
 // For variants.
