@@ -119,23 +119,30 @@ frnn_status frnn_forward_workspace(const frnn_forward_args *args, size_t *bytes)
     return arena.overflow ? FRNN_TOO_LARGE : FRNN_OK;
 }
 
+// All rows and units, with the scratch of a thread.
+static frnn_share share_of_all(const plan *plan, int thread) {
+    frnn_share all = frnn_share_of(&plan->work, 0, 1, NULL);
+    all.scratch = plan->scratch + (size_t)thread * plan->scratch_bytes;
+    return all;
+}
+
 // A thread's rows of what W makes of a table.
-static void project_table(const frnn_forward_run *run, frnn_share share, int thread, int threads) {
+static void project_table(const plan *plan, int thread, int threads) {
     enum { SOME = 256 };
+    const frnn_forward_run *run = &plan->run;
+    const frnn_share all = share_of_all(plan, thread);
     const frnn_layer *layer = &run->pack->layer;
     const int64_t item = (int64_t)frnn_itemsize(layer->dtype), end = run->ids.x_rows * (thread + 1) / threads;
     const int64_t ld = layer->layer_norm ? run->tape.raw_ld : run->tape.gates_ld;
     const void *x[SOME];
     void *to[SOME];
-    share.block_begin = 0;
-    share.block_end = frnn_ceil_div(layer->hidden_size, run->pack->kernels->lanes[layer->dtype]);
     for (int64_t row = run->ids.x_rows * thread / threads, rows; row < end; row += rows) {
         rows = frnn_min(SOME, end - row);
         for (int64_t i = 0; i < rows; i++) {
             x[i] = (const char *)run->x.data + (row + i) * run->x.batch_stride * item;
             to[i] = (char *)run->table + (row + i) * ld * item;
         }
-        run->pack->kernels->project[layer->dtype](run, &share, rows, x, to);
+        run->pack->kernels->project[layer->dtype](run, &all, rows, x, to);
     }
 }
 
@@ -143,8 +150,7 @@ static void project_table(const frnn_forward_run *run, frnn_share share, int thr
 // and it too where that takes longer.
 static void forward_ahead(const plan *plan, int thread, int threads, frnn_barrier *barrier) {
     const frnn_layer *layer = &plan->run.pack->layer;
-    frnn_share all = frnn_share_of(&plan->work, 0, 1, NULL);
-    all.scratch = plan->scratch + (size_t)thread * plan->scratch_bytes;
+    const frnn_share all = share_of_all(plan, thread);
     frnn_forward_run run = plan->run;
     const int64_t steps = run.schedule.steps, chunk = run.chunk_steps;
     const int64_t item = (int64_t)frnn_itemsize(layer->dtype);
@@ -157,7 +163,7 @@ static void forward_ahead(const plan *plan, int thread, int threads, frnn_barrie
     const frnn_kernels *kernels = run.pack->kernels;
     run.projected = 1;
     for (int64_t step = 0; step < steps + chunk; step += chunk) {
-        const int64_t count = frnn_max(0, frnn_min(chunk, steps - step)), helpers = frnn_max(1, threads - 1);
+        const int64_t count = frnn_max(0, frnn_min(chunk, steps - step)), helpers = threads - 1;
         const int64_t mine = frnn_min(count, step ? frnn_max(0, own) : frnn_ceil_div(count, threads));
         const int64_t begin = thread ? mine + (count - mine) * (thread - 1) / helpers : 0;
         const int64_t end = thread == threads - 1 ? count : mine + (count - mine) * thread / helpers;
@@ -189,7 +195,7 @@ static void forward_job(void *context, int thread, int threads, frnn_barrier *ba
     frnn_share share = frnn_share_of(&plan->work, thread, threads, barrier);
     share.scratch = plan->scratch + (size_t)thread * plan->scratch_bytes;
     if (run->table) {
-        project_table(run, share, thread, threads);
+        project_table(plan, thread, threads);
         frnn_barrier_wait(barrier);
     }
     run->pack->kernels->cell[layer->dtype][layer->cell].forward[frnn_is_variant(layer)](run, &share);
